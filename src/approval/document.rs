@@ -1,0 +1,353 @@
+//! The JSON document of one approval: read strictly, edited in place, written as it came.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{ApprovalId, Ballot, Choice, Effect, Owed, Person, Risk, Status};
+use crate::clock::Timestamp;
+
+/// One request for a human's yes or no.
+#[derive(Clone, Debug)]
+pub struct Approval {
+    id: ApprovalId,
+    status: Status,
+    risk: Risk,
+    expires_at: Option<Timestamp>,
+    decided_at: Option<Timestamp>,
+    votes: Vec<Vote>,
+    fields: Map<String, Value>,
+}
+
+/// Why a document is no approval. It is shown to operators and never acted upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage(String);
+
+/// One entry of `decisions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Vote {
+    decision: Choice,
+    by: Person,
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Approval {
+    /// Reads the document of the approval `id`. Fields that we use must have their documented
+    /// type; an absent `riskLevel` counts as high.
+    ///
+    /// # Errors
+    /// `Damage` says what is missing or wrong: not JSON, a duplicate key anywhere, a required
+    /// field, another id, an unknown status or level, a time that cannot be read.
+    pub fn parse(id: &ApprovalId, bytes: &[u8]) -> Result<Self, Damage> {
+        let fields = parse_object(bytes)?;
+        if text(&fields, "id")? != Some(id.as_str()) {
+            return Err(Damage("its id is not the file's name".into()));
+        }
+        if text(&fields, "operation")?.is_none_or(str::is_empty) {
+            return Err(Damage("operation is missing".into()));
+        }
+        let status = text(&fields, "status")?.ok_or_else(|| Damage("status is missing".into()))?;
+        let status =
+            Status::parse(status).ok_or_else(|| Damage("status is none that we know".into()))?;
+        let risk = text(&fields, "riskLevel")?.map_or(Some(Risk::High), Risk::parse);
+        Ok(Self {
+            id: id.clone(),
+            status,
+            risk: risk
+                .ok_or_else(|| Damage("riskLevel is none of low, medium, high, critical".into()))?,
+            expires_at: time(&fields, "expiresAt")?,
+            decided_at: time(&fields, "decidedAt")?,
+            votes: typed(&fields, "decisions")?.unwrap_or_default(),
+            fields,
+        })
+    }
+
+    /// A pending approval that no document stands for yet.
+    pub fn pending(
+        id: &ApprovalId,
+        operation: &str,
+        requested_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        let mut fields = Map::new();
+        fields.insert("id".into(), id.as_str().into());
+        fields.insert("operation".into(), operation.into());
+        fields.insert("requestedAt".into(), requested_at.to_string().into());
+        fields.insert("expiresAt".into(), expires_at.to_string().into());
+        fields.insert("status".into(), Status::Pending.word().into());
+        Self {
+            id: id.clone(),
+            status: Status::Pending,
+            risk: Risk::High,
+            expires_at: Some(expires_at),
+            decided_at: None,
+            votes: Vec::new(),
+            fields,
+        }
+    }
+
+    /// The document, indented by two spaces, with a line's end.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        format!("{:#}\n", Value::Object(self.fields.clone())).into_bytes()
+    }
+
+    pub fn id(&self) -> &ApprovalId {
+        &self.id
+    }
+
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    pub fn risk(&self) -> Risk {
+        self.risk
+    }
+
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    pub fn decided_at(&self) -> Option<Timestamp> {
+        self.decided_at
+    }
+
+    pub fn operation(&self) -> &str {
+        self.text("operation").unwrap_or_default()
+    }
+
+    /// A field that is text and not empty; anything else reads as absent.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.fields
+            .get(key)?
+            .as_str()
+            .filter(|text| !text.is_empty())
+    }
+
+    /// The operation's arguments, by name.
+    pub fn args(&self) -> Option<&Map<String, Value>> {
+        self.fields.get("args")?.as_object()
+    }
+
+    /// Who decided, once somebody has.
+    pub fn decided_by(&self) -> Option<Person> {
+        Person::deserialize(self.fields.get("decidedBy")?).ok()
+    }
+
+    /// The ids of the people who have approved so far.
+    pub fn approvers(&self) -> impl Iterator<Item = &str> {
+        self.votes
+            .iter()
+            .filter(|vote| vote.decision == Choice::Approve)
+            .map(|vote| vote.by.id.as_str())
+    }
+
+    /// The consequences that are still owed. Entries that we cannot read belong to another version
+    /// and are left alone.
+    pub fn owed(&self) -> impl Iterator<Item = Owed> {
+        let entries = self
+            .fields
+            .get("effectsOwed")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        entries.filter_map(|entry| Owed::deserialize(entry).ok())
+    }
+
+    /// Records a person's vote.
+    pub(super) fn add_vote(&mut self, ballot: &Ballot, at: Timestamp) {
+        let vote = Vote {
+            decision: ballot.choice,
+            by: ballot.voter.person.clone(),
+            at,
+            reason: ballot.reason.clone(),
+        };
+        self.votes.push(vote);
+        self.fields.insert("decisions".into(), json(&self.votes));
+    }
+
+    /// Makes the approval final.
+    pub(super) fn finish(
+        &mut self,
+        status: Status,
+        by: Option<&Person>,
+        reason: Option<&str>,
+        at: Timestamp,
+    ) {
+        self.status = status;
+        self.decided_at = Some(at);
+        self.fields.insert("status".into(), status.word().into());
+        self.fields
+            .insert("decidedAt".into(), at.to_string().into());
+        if let Some(by) = by {
+            self.fields.insert("decidedBy".into(), json(by));
+        }
+        if let Some(reason) = reason {
+            self.fields.insert("reason".into(), reason.into());
+        }
+    }
+
+    /// Adds a consequence.
+    pub fn owe(&mut self, owed: &Owed) {
+        let entries = self
+            .fields
+            .entry("effectsOwed")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(entries) = entries {
+            entries.push(json(owed));
+        } else {
+            *entries = Value::Array(vec![json(owed)]);
+        }
+    }
+
+    /// Takes a consequence off the list, because it is done.
+    pub fn settle(&mut self, effect: Effect) {
+        if let Some(Value::Array(entries)) = self.fields.get_mut("effectsOwed") {
+            entries
+                .retain(|entry| Owed::deserialize(entry).is_ok_and(|owed| owed.effect != effect));
+            if entries.is_empty() {
+                self.fields.shift_remove("effectsOwed");
+            }
+        }
+    }
+
+    /// Takes a consequence off the list for good, because it cannot be done, and says why.
+    pub fn give_up(&mut self, effect: Effect, error: &str, at: Timestamp) {
+        self.settle(effect);
+        let failed = serde_json::json!({ "effect": effect, "error": error, "at": at });
+        match self
+            .fields
+            .entry("effectsFailed")
+            .or_insert_with(|| Value::Array(Vec::new()))
+        {
+            Value::Array(entries) => entries.push(failed),
+            other => *other = Value::Array(vec![failed]),
+        }
+    }
+
+    /// Makes `owner` the one who does everything that is owed.
+    pub fn take_over(&mut self, owner: &str) {
+        let Some(Value::Array(entries)) = self.fields.get_mut("effectsOwed") else {
+            return;
+        };
+        for entry in entries {
+            if let Ok(owed) = Owed::deserialize(&*entry) {
+                *entry = json(&Owed {
+                    owner: owner.to_owned(),
+                    ..owed
+                });
+            }
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads one JSON object without duplicate keys, at whatever depth.
+///
+/// # Errors
+/// `Damage` says where the text stops being that.
+pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Damage> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(Damage("it is empty".into()));
+    }
+    let not_json =
+        |error: serde_json::Error| Damage(format!("it is not JSON of the right shape: {error}"));
+    serde_json::from_slice::<NoDuplicateKeys>(bytes).map_err(not_json)?;
+    serde_json::from_slice(bytes).map_err(not_json)
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, Damage> {
+    match fields.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Damage(format!("{key} is not text"))),
+    }
+}
+
+fn time(fields: &Map<String, Value>, key: &str) -> Result<Option<Timestamp>, Damage> {
+    text(fields, key)?
+        .map(|text| {
+            Timestamp::parse(text).ok_or_else(|| Damage(format!("{key} is not an RFC 3339 time")))
+        })
+        .transpose()
+}
+
+fn typed<T: DeserializeOwned>(fields: &Map<String, Value>, key: &str) -> Result<Option<T>, Damage> {
+    match fields.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => T::deserialize(value)
+            .map(Some)
+            .map_err(|error| Damage(format!("{key}: {error}"))),
+    }
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// Accepts any JSON in which no object has the same key twice: `serde_json` alone would let the
+/// last one win, and two readers of one file might see two different requests.
+struct NoDuplicateKeys;
+
+impl<'de> Deserialize<'de> for NoDuplicateKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for NoDuplicateKeys {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without duplicate keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            map.next_value::<Self>()?;
+            if let Some(key) = seen.replace(key) {
+                return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
+            }
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}

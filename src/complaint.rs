@@ -1,0 +1,150 @@
+//! What an operator sees when something is wrong: what, one hint that would help, an exit code.
+
+use std::fmt;
+use std::io;
+
+/// How the process ends. The numbers are part of the contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done, approved, healthy.
+    Done,
+    /// 1: any failure without a number of its own.
+    Failure,
+    /// 2: wrong usage or configuration.
+    Usage,
+}
+
+impl Exit {
+    /// Every code with its meaning, for `--help`.
+    pub const ALL: &[(Self, &str)] = &[
+        (Self::Done, "done"),
+        (Self::Failure, "any other failure"),
+        (Self::Usage, "usage or configuration"),
+    ];
+
+    /// The process exit status.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+        }
+    }
+}
+
+/// An error for the operator. Displays as `runbook: error: …`, then `runbook: hint: …` on a line
+/// of its own when there is one.
+#[derive(Debug)]
+pub struct Complaint {
+    what: String,
+    hint: Option<String>,
+    /// How the process ends because of it.
+    pub exit: Exit,
+}
+
+impl Complaint {
+    /// Something failed: exit 1.
+    pub fn failure(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: None,
+            exit: Exit::Failure,
+        }
+    }
+
+    /// The command line, the environment or the configuration is wrong: exit 2.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: None,
+            exit: Exit::Usage,
+        }
+    }
+
+    /// What is wrong, without the hint.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Adds what would help.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "runbook: error: {}", Printable(&self.what))?;
+        self.hint
+            .iter()
+            .try_for_each(|hint| write!(f, "\nrunbook: hint: {}", Printable(hint)))
+    }
+}
+
+/// Displays text from outside so that it can neither break a line nor steer a terminal: control
+/// characters, line separators and direction marks appear as `\u{…}`.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        self.0.chars().try_for_each(|c| match c {
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
+                write!(f, "{}", c.escape_unicode())
+            }
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c => f.write_char(c),
+        })
+    }
+}
+
+/// Why the system refused, in our style: lower case, without the number.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}
+
+/// ` (did you mean …?)` with the candidate nearest to `word`, or nothing when none is near.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .min()
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(word.len()) / 3 + 1)
+        .map(|(_, candidate)| format!(" (did you mean {candidate}?)"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_one_line_for_each_part_whatever_it_quotes() {
+        let complaint = Complaint::usage("unknown option --a\nb\u{1b}[31m\u{202e}").hint("look");
+        assert_eq!(
+            complaint.to_string(),
+            "runbook: error: unknown option --a\\nb\\u{1b}[31m\\u{202e}\nrunbook: hint: look"
+        );
+    }
+
+    #[test]
+    fn a_near_word_is_offered_and_a_far_one_is_not() {
+        assert_eq!(
+            did_you_mean("prot", ["host", "port"]),
+            " (did you mean port?)"
+        );
+        assert_eq!(did_you_mean("frobnicate", ["host", "port"]), "");
+    }
+}

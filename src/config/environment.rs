@@ -1,0 +1,82 @@
+//! The environment of the process, read in one place. An empty variable counts as unset.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+
+use crate::complaint::{Complaint, reason};
+
+/// The largest secret, in bytes.
+const LARGEST_SECRET: u64 = 1 << 16;
+
+/// A snapshot of the variables.
+#[derive(Debug, Default)]
+pub struct Environment(HashMap<OsString, OsString>);
+
+impl Environment {
+    /// The variables of this process.
+    pub fn of_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// A variable that is not empty, as it is.
+    pub(super) fn os_value(&self, name: &str) -> Option<&OsString> {
+        self.0
+            .get(std::ffi::OsStr::new(name))
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A variable as text.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub(super) fn value(&self, name: &str) -> Result<Option<String>, String> {
+        let text = |value: &OsString| {
+            value
+                .to_str()
+                .map(str::to_owned)
+                .ok_or(format!("{name} is not UTF-8"))
+        };
+        self.os_value(name).map(text).transpose()
+    }
+
+    /// A secret: the variable `NAME`, or what the file that `NAME_FILE` names holds.
+    ///
+    /// # Errors
+    /// Both are set, or the file cannot be read or is empty.
+    pub(super) fn secret(&self, name: &str) -> Result<Option<String>, Complaint> {
+        let variable = format!("{name}_FILE");
+        let direct = self.value(name).map_err(Complaint::usage)?;
+        let Some(path) = self.os_value(&variable) else {
+            return Ok(direct);
+        };
+        if direct.is_some() {
+            return Err(
+                Complaint::usage(format!("{name} and {variable} are both set"))
+                    .hint("unset one of them"),
+            );
+        }
+        let shown = path.display();
+        let cannot = |why: &str| Complaint::usage(format!("cannot read {variable} {shown}: {why}"));
+        let mut text = String::new();
+        let read =
+            File::open(path).and_then(|file| file.take(LARGEST_SECRET).read_to_string(&mut text));
+        read.map_err(|error| cannot(&reason(&error)))?;
+        if text.trim().is_empty() {
+            return Err(cannot("it is empty"));
+        }
+        Ok(Some(text))
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,440 @@
+//! The configuration file: which keys are ours, and how each is read.
+//!
+//! The file is shared with other Runbook tools. Sections that are not ours are not interpreted; in
+//! ours an unknown key is told, and under `safety` it is an error.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use serde_saphyr::{Location, Spanned};
+
+use super::document::{self, Fault, Node};
+use super::environment::Environment;
+use crate::complaint::{Complaint, did_you_mean, reason};
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// One key that we know, for checking and for the README's table.
+#[derive(Debug)]
+pub struct Key {
+    /// Sections and name; `*` stands for `default` and the risk levels.
+    pub path: &'static str,
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+/// Every key of our sections.
+pub const KEYS: &[Key] = &[
+    key(
+        "incident.slack.enabled",
+        "true",
+        "whether Runbook uses Slack at all",
+    ),
+    key(
+        "incident.slack.botToken",
+        "",
+        "the bot token; SLACK_BOT_TOKEN comes first",
+    ),
+    key(
+        "incident.slack.signingSecret",
+        "",
+        "the signing secret, or a list of them; SLACK_SIGNING_SECRET comes first",
+    ),
+    key(
+        "incident.slack.defaultChannel",
+        "",
+        "the channel for messages; read by the tools that post",
+    ),
+    key(
+        "incident.slack.approvalChannel",
+        "",
+        "the channel for approvals; read by the tools that post",
+    ),
+    key(
+        "safety.approvers.*.users",
+        "anyone",
+        "Slack user ids of who may decide, for a level or for all of them",
+    ),
+    key(
+        "safety.approvers.*.minApprovals",
+        "1",
+        "how many different people must approve",
+    ),
+    key(
+        "safety.approvers.*.allowExternal",
+        "false",
+        "whether people of other workspaces may decide",
+    ),
+    key(
+        "safety.approvers.*.groups",
+        "[]",
+        "Slack user groups of who may decide; not enforced yet, so refused",
+    ),
+    key(
+        "safety.approvers.*.allowGuests",
+        "true",
+        "whether guests may decide; false is not enforced yet, so refused",
+    ),
+    key(
+        "safety.requireDenialReason",
+        "false",
+        "whether a denial must say why; true is not enforced yet, so refused",
+    ),
+    key(
+        "safety.allowSelfApproval",
+        "false",
+        "whether who asked may also approve",
+    ),
+    key(
+        "safety.multiApproverForCritical",
+        "false",
+        "whether a critical request needs two different people",
+    ),
+    key(
+        "safety.approvalTimeoutMs",
+        "300000",
+        "how long a request stays open; read by the tools that ask",
+    ),
+    key(
+        "safety.requireApproval",
+        "all levels",
+        "which levels need a human; read by the tools that ask",
+    ),
+    key(
+        "safety.maxMutationsPerSession",
+        "",
+        "the RunbookAI agent's own",
+    ),
+    key(
+        "safety.cooldownBetweenCriticalMs",
+        "",
+        "the RunbookAI agent's own",
+    ),
+    key("safety.skipApproval", "", "the RunbookAI agent's own"),
+    key("safety.blockedOperations", "", "the RunbookAI agent's own"),
+    key(
+        "approvals.keepDecided",
+        "24h",
+        "how long a decided approval stays in place before it is archived",
+    ),
+    key(
+        "webhook.host",
+        "0.0.0.0",
+        "address to bind to; --host comes first",
+    ),
+    key(
+        "webhook.port",
+        "3000",
+        "port to listen on; --port and SLACK_WEBHOOK_PORT come first",
+    ),
+    key(
+        "webhook.workers",
+        "8",
+        "threads that decide clicks; --workers comes first",
+    ),
+    key(
+        "webhook.publicUrl",
+        "https://your-domain.com",
+        "where Slack reaches this server; shown in the banner",
+    ),
+    key(
+        "webhook.monitors",
+        "[]",
+        "networks (CIDR) that may ask for details of the server's health",
+    ),
+];
+
+const fn key(path: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key {
+        path,
+        default,
+        help,
+    }
+}
+
+/// The sections of the file that are ours.
+const SECTIONS: [&str; 4] = ["incident.slack", "safety", "approvals", "webhook"];
+
+/// A configuration file that was read, or the absence of one.
+#[derive(Debug, Default)]
+pub(super) struct ConfigFile {
+    path: PathBuf,
+    values: Vec<Entry>,
+    pub(super) warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: String,
+    at: Location,
+    node: Node,
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// It is missing, unreadable or broken; the complaint says `PATH: line L, column C: …`.
+    pub(super) fn read(path: &Path) -> Result<Self, Complaint> {
+        let shown = path.display();
+        let cannot =
+            |why: &str| Complaint::usage(format!("cannot read configuration {shown}: {why}"));
+        let mut text = String::new();
+        let file = File::open(path).map_err(|error| cannot(&reason(&error)))?;
+        file.take(LARGEST + 1)
+            .read_to_string(&mut text)
+            .map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => cannot("it is not UTF-8"),
+                _ => cannot(&reason(&error)),
+            })?;
+        if text.len() as u64 > LARGEST {
+            return Err(cannot("it is larger than 1 MiB"));
+        }
+        let mut file = Self {
+            path: path.to_owned(),
+            ..Self::default()
+        };
+        document::parse(&text)
+            .and_then(|root| file.collect("", root))
+            .map_err(|fault| file.complain(&fault))?;
+        Ok(file)
+    }
+
+    /// Takes in what is ours below `path`, and checks the keys there.
+    fn collect(&mut self, path: &str, node: Spanned<Node>) -> Result<(), Fault> {
+        let at = node.referenced;
+        match node.value {
+            Node::Null => Ok(()),
+            Node::Map(entries) => entries
+                .into_iter()
+                .try_for_each(|(key, node)| self.collect_key(path, &key, node)),
+            other => {
+                let name = if path.is_empty() { "the file" } else { path };
+                Err(Fault {
+                    at: Some(at),
+                    what: format!("{name} should be a section, not {}", other.kind()),
+                })
+            }
+        }
+    }
+
+    fn collect_key(
+        &mut self,
+        parent: &str,
+        key: &Spanned<String>,
+        node: Spanned<Node>,
+    ) -> Result<(), Fault> {
+        let path = if parent.is_empty() {
+            key.value.clone()
+        } else {
+            format!("{parent}.{}", key.value)
+        };
+        if KEYS.iter().any(|known| fits(known.path, &path)) {
+            self.values.push(Entry {
+                path,
+                at: node.referenced,
+                node: node.value,
+            });
+            return Ok(());
+        }
+        if KEYS.iter().any(|known| leads_to(known.path, &path)) {
+            return self.collect(&path, node);
+        }
+        if !SECTIONS
+            .iter()
+            .any(|section| path.starts_with(&format!("{section}.")))
+        {
+            return Ok(());
+        }
+        let near = did_you_mean(&key.value, siblings(parent));
+        let fault = Fault {
+            at: Some(key.referenced),
+            what: format!("unknown key {path}{near}"),
+        };
+        // A misspelt rule must not open the gate.
+        if path.starts_with("safety.") {
+            return Err(fault);
+        }
+        self.warnings
+            .push(format!("{}: {fault}", self.path.display()));
+        Ok(())
+    }
+
+    /// Replaces `${VAR}` and `${VAR:-default}` in all texts but those of the keys in `unused`.
+    pub(super) fn expand(
+        &mut self,
+        environment: &Environment,
+        unused: &[&str],
+    ) -> Result<(), Complaint> {
+        let mut faults = Vec::new();
+        for entry in self
+            .values
+            .iter_mut()
+            .filter(|entry| !unused.contains(&entry.path.as_str()))
+        {
+            expand_node(&mut entry.node, entry.at, environment, &mut faults);
+        }
+        faults
+            .first()
+            .map_or(Ok(()), |fault| Err(self.complain(fault)))
+    }
+
+    /// Text, or a number as text.
+    pub(super) fn text(&self, path: &str) -> Result<Option<String>, Complaint> {
+        self.read_value(path, "text", |node| match node {
+            Node::Text(text) | Node::Number(text) => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    /// A text that means something: `expected` says what, when `meaning` knows none.
+    pub(super) fn parsed<T>(
+        &self,
+        path: &str,
+        expected: &str,
+        meaning: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Complaint> {
+        self.read_value(path, expected, |node| match node {
+            Node::Text(text) | Node::Number(text) => meaning(text),
+            _ => None,
+        })
+    }
+
+    pub(super) fn flag(&self, path: &str) -> Result<Option<bool>, Complaint> {
+        self.read_value(path, "true or false", |node| match node {
+            Node::Bool(value) => Some(*value),
+            Node::Text(text) => text.parse().ok(),
+            _ => None,
+        })
+    }
+
+    /// A list of texts that each mean something; a single text is a list of one.
+    pub(super) fn list<T>(
+        &self,
+        path: &str,
+        expected: &str,
+        meaning: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, Complaint> {
+        self.read_value(path, expected, |node| match node {
+            Node::Text(text) => Some(vec![meaning(text)?]),
+            Node::List(items) => {
+                let item = |item: &Spanned<Node>| match &item.value {
+                    Node::Text(text) | Node::Number(text) => meaning(text),
+                    _ => None,
+                };
+                items.iter().map(item).collect()
+            }
+            _ => None,
+        })
+    }
+
+    /// A complaint about the value of a key.
+    pub(super) fn complain_about(&self, path: &str, what: &str) -> Complaint {
+        let at = self
+            .values
+            .iter()
+            .find(|entry| entry.path == path)
+            .map(|entry| entry.at);
+        self.complain(&Fault {
+            at,
+            what: format!("{path}: {what}"),
+        })
+    }
+
+    fn read_value<T>(
+        &self,
+        path: &str,
+        expected: &str,
+        read: impl Fn(&Node) -> Option<T>,
+    ) -> Result<Option<T>, Complaint> {
+        debug_assert!(
+            KEYS.iter().any(|known| fits(known.path, path)),
+            "{path} is not in the table"
+        );
+        match self.values.iter().find(|entry| entry.path == path) {
+            None
+            | Some(Entry {
+                node: Node::Null, ..
+            }) => Ok(None),
+            Some(entry) => read(&entry.node).map(Some).ok_or_else(|| {
+                let what = format!("{path} should be {expected}");
+                self.complain(&Fault {
+                    at: Some(entry.at),
+                    what,
+                })
+            }),
+        }
+    }
+
+    fn complain(&self, fault: &Fault) -> Complaint {
+        Complaint::usage(format!("{}: {fault}", self.path.display()))
+    }
+}
+
+fn expand_node(node: &mut Node, at: Location, environment: &Environment, faults: &mut Vec<Fault>) {
+    match node {
+        Node::Text(text) => match expand_text(text, environment) {
+            Ok(expanded) => *text = expanded,
+            Err(what) => faults.push(Fault { at: Some(at), what }),
+        },
+        Node::List(items) => {
+            for item in items {
+                expand_node(&mut item.value, item.referenced, environment, faults);
+            }
+        }
+        Node::Map(_) | Node::Null | Node::Bool(_) | Node::Number(_) => {}
+    }
+}
+
+fn expand_text(text: &str, environment: &Environment) -> Result<String, String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (reference, behind) = after.split_once('}').ok_or("${ without its }")?;
+        let (name, default) = reference
+            .split_once(":-")
+            .map_or((reference, None), |(n, d)| (n, Some(d)));
+        let value = environment
+            .value(name)?
+            .or_else(|| default.map(str::to_owned));
+        expanded += before;
+        expanded += &value.ok_or_else(|| format!("the environment variable {name} is not set"))?;
+        rest = behind;
+    }
+    Ok(expanded + rest)
+}
+
+/// Whether `path` is the known key, `*` being `default` or a risk level.
+fn fits(known: &str, path: &str) -> bool {
+    known.split('.').count() == path.split('.').count() && leads_to(known, path)
+}
+
+/// Whether the known key is below `path`, or is it.
+fn leads_to(known: &str, path: &str) -> bool {
+    let mut known = known.split('.');
+    path.split('.').all(|part| {
+        known.next().is_some_and(|known| {
+            if known == "*" {
+                LEVELS.contains(&part)
+            } else {
+                known == part
+            }
+        })
+    })
+}
+
+/// What may stand for `*`.
+pub(super) const LEVELS: [&str; 5] = ["default", "low", "medium", "high", "critical"];
+
+/// The known names directly below a section.
+fn siblings(parent: &str) -> impl Iterator<Item = &'static str> {
+    let depth = parent.split('.').count();
+    KEYS.iter()
+        .filter(move |known| leads_to(known.path, parent))
+        .flat_map(move |known| match known.path.split('.').nth(depth) {
+            Some("*") => LEVELS.to_vec(),
+            name => name.into_iter().collect(),
+        })
+}

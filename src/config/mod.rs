@@ -1,0 +1,362 @@
+//! Settings: options, then the environment, then the configuration file, then defaults. Nothing
+//! else reads the environment, and everything is checked before anything starts.
+
+mod document;
+mod environment;
+mod file;
+
+pub use environment::Environment;
+pub use file::{KEYS, Key};
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::approval::{LevelRule, Policy, Risk, UserId};
+use crate::cli::Parsed;
+use crate::complaint::Complaint;
+use crate::logging::Format;
+use crate::slack::api::{self, BotToken, Proxy};
+use crate::slack::signature::SigningSecret;
+use crate::webhook::Network;
+use file::{ConfigFile, LEVELS};
+
+/// What `runbook webhook` needs to know.
+#[derive(Debug)]
+pub struct WebhookSettings {
+    pub host: String,
+    pub port: u16,
+    pub workers: usize,
+    pub reuse_port: bool,
+    pub public_url: String,
+    pub monitors: Vec<Network>,
+    pub pending_dir: PathBuf,
+    pub keep_decided: Duration,
+    pub signing_secrets: Vec<SigningSecret>,
+    pub bot_token: Option<BotToken>,
+    pub api_base: api::Base,
+    pub proxy: Option<Proxy>,
+    pub policy: Policy,
+    /// What the operator should know, though it stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// How the process logs. Only options say that, so that even a broken configuration can be told.
+#[derive(Debug)]
+pub struct LogSettings {
+    pub level: LevelFilter,
+    pub format: Format,
+}
+
+/// Reads the options for logging.
+///
+/// # Errors
+/// A value that is none of those documented.
+pub fn log_settings(parsed: &Parsed) -> Result<LogSettings, Complaint> {
+    let word = |name| option_or_default(parsed, name);
+    let (level, format) = (word("--log-level")?, word("--log-format")?);
+    let levels = ["error", "warn", "info", "debug", "trace"];
+    let level = level
+        .parse()
+        .ok()
+        .filter(|_| levels.contains(&level.as_str()))
+        .ok_or_else(|| {
+            Complaint::usage(format!(
+                "--log-level {level} is none of {}",
+                levels.join(", ")
+            ))
+        })?;
+    let format = format.parse().map_err(|()| {
+        Complaint::usage(format!("--log-format {format} is neither text nor json"))
+    })?;
+    Ok(LogSettings { level, format })
+}
+
+/// Settles everything for `runbook webhook`.
+///
+/// # Errors
+/// Whatever is wrong in options, environment or file: exit 2.
+pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSettings, Complaint> {
+    let mut file = find_file(parsed, environment)?;
+    let token = environment.secret("SLACK_BOT_TOKEN")?;
+    let secret = environment.secret("SLACK_SIGNING_SECRET")?;
+    let mut unused = Vec::new();
+    unused.extend(token.as_ref().map(|_| "incident.slack.botToken"));
+    unused.extend(secret.as_ref().map(|_| "incident.slack.signingSecret"));
+    file.expand(environment, &unused)?;
+
+    let sources = Sources {
+        parsed,
+        environment,
+        file: &file,
+    };
+    let mut warnings = file.warnings.clone();
+    let policy = policy(&file)?;
+    let signing_secrets = match secret {
+        Some(text) => text.lines().filter_map(SigningSecret::new).collect(),
+        None => file
+            .list(
+                "incident.slack.signingSecret",
+                "text or a list of texts",
+                SigningSecret::new,
+            )?
+            .unwrap_or_default(),
+    };
+    if signing_secrets.is_empty() {
+        return Err(Complaint::usage(
+            "there is no signing secret, so no request could be believed",
+        )
+        .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app"));
+    }
+    let bot_token = match token.or(file.text("incident.slack.botToken")?) {
+        Some(text) => Some(BotToken::new(&text).ok_or_else(|| {
+            Complaint::usage("the bot token has characters that no token has")
+                .hint("copy it again from Slack")
+        })?),
+        None => None,
+    };
+    if bot_token.is_none() {
+        warnings.push(
+            "there is no bot token: messages change only through response_url, within 30 minutes"
+                .into(),
+        );
+    }
+    if file.flag("incident.slack.enabled")? == Some(false) {
+        warnings.push("incident.slack.enabled is false, yet this server serves Slack".into());
+    }
+    Ok(WebhookSettings {
+        host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,
+        port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,
+        workers: sources.settle("--workers", "a number from 1 to 256", |text| {
+            text.parse().ok().filter(|n| (1..=256).contains(n))
+        })?,
+        reuse_port: parsed.flag("--reuse-port"),
+        public_url: public_url(&file)?,
+        monitors: file
+            .list(
+                "webhook.monitors",
+                "a list of networks such as 10.0.0.0/8",
+                Network::parse,
+            )?
+            .unwrap_or_default(),
+        pending_dir: pending_dir(&sources),
+        keep_decided: file
+            .parsed(
+                "approvals.keepDecided",
+                "a length of time such as 24h",
+                |text| humantime::parse_duration(text).ok(),
+            )?
+            .unwrap_or(Duration::from_secs(24 * 3600)),
+        signing_secrets,
+        bot_token,
+        api_base: api_base(environment)?,
+        proxy: proxy(environment)?,
+        policy,
+        warnings,
+    })
+}
+
+/// The three places where an option's value may come from.
+struct Sources<'a> {
+    parsed: &'a Parsed,
+    environment: &'a Environment,
+    file: &'a ConfigFile,
+}
+
+impl Sources<'_> {
+    /// The first of option, variable, key and default, with its meaning.
+    fn settle<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        meaning: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Complaint> {
+        let option = self.parsed.option(name);
+        let (variable, key) = (option.and_then(|o| o.env), option.and_then(|o| o.key));
+        let wrong = |source: &str, text: &str| {
+            Complaint::usage(format!("{source} {text} is not {expected}"))
+        };
+        if let Some(value) = self.parsed.value(name) {
+            let text = utf8(name, value)?;
+            return meaning(text).ok_or_else(|| wrong(name, text));
+        }
+        if let Some(variable) = variable
+            && let Some(text) = self.environment.value(variable).map_err(Complaint::usage)?
+        {
+            return meaning(&text).ok_or_else(|| wrong(variable, &text));
+        }
+        if let Some(key) = key
+            && let Some(value) = self.file.parsed(key, expected, &meaning)?
+        {
+            return Ok(value);
+        }
+        let text = option_or_default(self.parsed, name)?;
+        meaning(&text).ok_or_else(|| wrong(name, &text))
+    }
+}
+
+fn option_or_default(parsed: &Parsed, name: &str) -> Result<String, Complaint> {
+    match parsed.value(name) {
+        Some(value) => utf8(name, value).map(str::to_owned),
+        None => Ok(parsed
+            .option(name)
+            .and_then(|option| option.default)
+            .unwrap_or_default()
+            .to_owned()),
+    }
+}
+
+fn utf8<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, Complaint> {
+    value
+        .to_str()
+        .ok_or_else(|| Complaint::usage(format!("the value of {name} is not UTF-8")))
+}
+
+/// The file that was named, or the first that is there; an empty one when there is none.
+fn find_file(parsed: &Parsed, environment: &Environment) -> Result<ConfigFile, Complaint> {
+    if let Some(path) = parsed.value("--config").or(environment
+        .os_value("RUNBOOK_CONFIG")
+        .map(OsString::as_os_str))
+    {
+        return ConfigFile::read(Path::new(path));
+    }
+    let home = environment
+        .os_value("HOME")
+        .map(|home| Path::new(home).join(".runbook"));
+    let folders = [
+        Some(PathBuf::from(".runbook")),
+        home,
+        Some(PathBuf::from("/etc/runbook")),
+    ];
+    let candidates = folders
+        .into_iter()
+        .flatten()
+        .flat_map(|f| [f.join("config.yaml"), f.join("config.yml")]);
+    // One that is there but cannot be read is an error, not a reason to look further.
+    let mut present = candidates.filter(|path| path.symlink_metadata().is_ok());
+    present
+        .next()
+        .map_or_else(|| Ok(ConfigFile::default()), |path| ConfigFile::read(&path))
+}
+
+fn pending_dir(sources: &Sources) -> PathBuf {
+    let option = sources.parsed.option("--pending-dir");
+    let given = sources.parsed.value("--pending-dir");
+    let variable = option.and_then(|option| sources.environment.os_value(option.env?));
+    let default = option.and_then(|option| option.default).unwrap_or_default();
+    given
+        .or(variable.map(OsString::as_os_str))
+        .map_or_else(|| default.into(), PathBuf::from)
+}
+
+fn public_url(file: &ConfigFile) -> Result<String, Complaint> {
+    let url = file.parsed(
+        "webhook.publicUrl",
+        "a URL such as https://runbook.example.com",
+        |text| {
+            let rest = text
+                .strip_prefix("https://")
+                .or(text.strip_prefix("http://"))?;
+            (!rest.is_empty() && !text.contains(char::is_whitespace))
+                .then(|| text.trim_end_matches('/').to_owned())
+        },
+    )?;
+    Ok(url.unwrap_or_else(|| "https://your-domain.com".into()))
+}
+
+fn api_base(environment: &Environment) -> Result<api::Base, Complaint> {
+    let url = environment
+        .value("SLACK_API_URL")
+        .map_err(Complaint::usage)?;
+    let url = url.unwrap_or_else(|| api::DEFAULT_BASE.into());
+    api::Base::parse(&url)
+        .ok_or_else(|| Complaint::usage(format!("SLACK_API_URL {url} is no http or https URL")))
+}
+
+fn proxy(environment: &Environment) -> Result<Option<Proxy>, Complaint> {
+    let either = |upper: &str, lower: &str| {
+        let value = environment.value(upper).map_err(Complaint::usage)?;
+        Ok::<_, Complaint>(value.or(environment.value(lower).map_err(Complaint::usage)?))
+    };
+    let Some(url) = either("HTTPS_PROXY", "https_proxy")? else {
+        return Ok(None);
+    };
+    let except = either("NO_PROXY", "no_proxy")?.unwrap_or_default();
+    // The URL may hold a password, so it is not repeated.
+    Proxy::parse(&url, &except)
+        .map(Some)
+        .ok_or_else(|| Complaint::usage("HTTPS_PROXY is no proxy URL"))
+}
+
+/// The rules under `safety`. A level takes what it does not say itself from `default`.
+fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
+    let rule = |level: &str, base: &LevelRule| {
+        let path = |name: &str| format!("safety.approvers.{level}.{name}");
+        let users = file.list(
+            &path("users"),
+            "a list of Slack user ids (U… or W…), not names",
+            UserId::parse,
+        )?;
+        let least = file.parsed(&path("minApprovals"), "a number from 1 to 100", |text| {
+            text.parse().ok().filter(|n| (1..=100).contains(n))
+        })?;
+        let rule = LevelRule {
+            users: users.unwrap_or_else(|| base.users.clone()),
+            min_approvals: least.unwrap_or(base.min_approvals),
+            allow_external: file
+                .flag(&path("allowExternal"))?
+                .unwrap_or(base.allow_external),
+        };
+        Ok::<_, Complaint>(rule)
+    };
+    refuse_what_is_not_enforced(file)?;
+    let base = rule(LEVELS[0], &LevelRule::default())?;
+    let mut policy = Policy {
+        allow_self_approval: file.flag("safety.allowSelfApproval")?.unwrap_or(false),
+        multi_approver_for_critical: file
+            .flag("safety.multiApproverForCritical")?
+            .unwrap_or(false),
+        ..Policy::default()
+    };
+    for (place, risk) in policy.levels.iter_mut().zip(Risk::ALL) {
+        *place = rule(risk.word(), &base)?;
+    }
+    for risk in Risk::ALL {
+        let (listed, needed) = (policy.rule(risk).users.len(), policy.approvals_needed(risk));
+        if listed > 0 && listed < needed {
+            let what = format!("{needed} people must approve, but only {listed} may");
+            return Err(
+                file.complain_about(&format!("safety.approvers.{}.users", risk.word()), &what)
+            );
+        }
+    }
+    Ok(policy)
+}
+
+/// Rules that this version would not hold up stop the start: it must not look as if they held.
+fn refuse_what_is_not_enforced(file: &ConfigFile) -> Result<(), Complaint> {
+    let refuse = |path: &str, value: &str| {
+        Err(file.complain_about(path, &format!("this version cannot enforce {value}")))
+    };
+    if file.flag("safety.requireDenialReason")? == Some(true) {
+        return refuse("safety.requireDenialReason", "a reason for each denial");
+    }
+    for level in LEVELS {
+        let groups = format!("safety.approvers.{level}.groups");
+        if file
+            .list(&groups, "a list of Slack user group ids", |id| {
+                Some(id.to_owned())
+            })?
+            .is_some_and(|g| !g.is_empty())
+        {
+            return refuse(&groups, "user groups");
+        }
+        let guests = format!("safety.approvers.{level}.allowGuests");
+        if file.flag(&guests)? == Some(false) {
+            return refuse(&guests, "the exclusion of guests");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! One ballot's way to its end: decided and durable, told in the log, its effects under way.
+
+use super::{Effects, HORIZON, Task};
+use crate::approval::{Ballot, Choice, Refusal, Status, Verdict};
+use crate::complaint::reason;
+use crate::slack::message::Notice;
+use crate::store::{Durability, Recorded, StoreError, commit};
+
+use super::queue::Job;
+
+/// How far a ballot got.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its outcome is durable: Slack may be told that all is well.
+    Settled,
+    /// It stands, but a power cut might undo it: Slack must not be told that all is well.
+    Unsynced,
+    /// Its approval may still come; it is kept until then.
+    Deferred,
+}
+
+impl Effects {
+    /// Decides a ballot that has just come in.
+    ///
+    /// # Errors
+    /// Nothing was decided or kept.
+    pub fn decide(&self, ballot: &Ballot) -> Result<Outcome, StoreError> {
+        if let Some(outcome) = self.try_to_decide(ballot)? {
+            return Ok(outcome);
+        }
+        if ballot.may_precede_file {
+            self.store.defer(ballot)?;
+            return Ok(Outcome::Deferred);
+        }
+        self.unknown(ballot);
+        Ok(Outcome::Settled)
+    }
+
+    /// Decides a ballot if its approval is there; `None` when it is not.
+    pub(super) fn try_to_decide(&self, ballot: &Ballot) -> Result<Option<Outcome>, StoreError> {
+        let url = ballot.route.response_url.as_deref();
+        let terms = self.terms();
+        match commit(&*self.store, ballot, &terms.policy, terms.message_path()) {
+            Ok(Some(recorded)) => Ok(Some(self.follow(ballot, &recorded))),
+            Ok(None) => Ok(None),
+            Err(StoreError::Damaged { id, damage }) => {
+                received(ballot, None);
+                log::warn!(approvalId:% = id, reason:% = damage; "Click on an unreadable approval");
+                self.tell(url, &Notice::Damaged { id: id.as_str() });
+                Ok(Some(Outcome::Settled))
+            }
+            Err(StoreError::AnsweredElsewhere) => {
+                received(ballot, None);
+                self.tell(url, &Notice::AnsweredElsewhere);
+                Ok(Some(Outcome::Settled))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What follows from a recorded ballot.
+    fn follow(&self, ballot: &Ballot, recorded: &Recorded) -> Outcome {
+        let url = ballot.route.response_url.as_deref();
+        let approval = recorded.approval();
+        received(ballot, Some(approval.operation()));
+        match recorded.verdict() {
+            Verdict::Decided(status) => tell_decision(*status, ballot),
+            Verdict::Counted { approvals, needed } => {
+                log::info!(approvalId:% = ballot.id, approvals, needed;
+                    "Approval by @{} counted", ballot.voter.person.username);
+                self.tell(
+                    url,
+                    &Notice::Counted {
+                        approvals: *approvals,
+                        needed: *needed,
+                    },
+                );
+            }
+            Verdict::Lapsed => {
+                log::info!(approvalId:% = ballot.id; "Approval expired before the click");
+                self.tell(
+                    url,
+                    &Notice::Expired {
+                        at: approval.expires_at(),
+                    },
+                );
+            }
+            Verdict::Refused(refusal) => {
+                log::info!(approvalId:% = ballot.id, reason:% = word(refusal);
+                    "Click of @{} changed nothing", ballot.voter.person.username);
+                match refusal {
+                    Refusal::Final {
+                        status: Status::Expired,
+                        ..
+                    } => self.tell(
+                        url,
+                        &Notice::Expired {
+                            at: approval.expires_at(),
+                        },
+                    ),
+                    refusal => self.tell(url, &Notice::Refused(refusal)),
+                }
+            }
+        }
+        if approval.owed().any(|owed| owed.owner == self.store.owner()) {
+            self.queue.push(Job::new(
+                Task::UpdateMessage(ballot.id.clone()),
+                HORIZON * 2,
+            ));
+        }
+        match recorded.durability() {
+            Durability::Durable => Outcome::Settled,
+            Durability::Unsynced(error) => {
+                log::error!(approvalId:% = ballot.id, reason:% = reason(error);
+                    "Decision written, but the disk would not confirm it");
+                Outcome::Unsynced
+            }
+        }
+    }
+
+    /// Tells the clicker that there is no such approval.
+    pub(super) fn unknown(&self, ballot: &Ballot) {
+        received(ballot, None);
+        log::warn!(approvalId:% = ballot.id; "No such approval");
+        self.tell(
+            ballot.route.response_url.as_deref(),
+            &Notice::Unknown {
+                id: ballot.id.as_str(),
+            },
+        );
+    }
+}
+
+/// The documented lines of a click.
+fn received(ballot: &Ballot, operation: Option<&str>) {
+    let (username, action, id) = (
+        &ballot.voter.person.username,
+        ballot.choice.word(),
+        &ballot.id,
+    );
+    match operation {
+        Some(operation) => {
+            log::info!(action, approvalId:% = id, operation; "Received interaction from @{username}");
+        }
+        None => log::info!(action, approvalId:% = id; "Received interaction from @{username}"),
+    }
+}
+
+/// The documented lines of a decision.
+fn tell_decision(status: Status, ballot: &Ballot) {
+    let verb = match ballot.choice {
+        Choice::Approve => "granted",
+        Choice::Deny => "denied",
+    };
+    debug_assert_eq!(status, ballot.choice.status());
+    let (username, id) = (&ballot.voter.person.username, &ballot.id);
+    match &ballot.reason {
+        Some(reason) => {
+            log::info!(approvalId:% = id, reason:%, note = "Notifying agent..."; "Approval {verb} by @{username}");
+        }
+        None => {
+            log::info!(approvalId:% = id, note = "Notifying agent..."; "Approval {verb} by @{username}");
+        }
+    }
+}
+
+fn word(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Final { .. } => "already decided",
+        Refusal::NotAnApprover => "not an approver",
+        Refusal::External => "from another workspace",
+        Refusal::OwnRequest => "own request",
+        Refusal::VotedAlready { .. } => "voted already",
+    }
+}

@@ -1,0 +1,182 @@
+//! Jobs by when they are due, for a fixed number of threads.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Task;
+use crate::approval::ApprovalId;
+use crate::clock;
+
+/// How many private words may wait. Beyond that the newest is dropped: they are a courtesy, and a
+/// Slack that hangs must not fill the memory.
+const MOST_WORDS: usize = 10_000;
+
+/// A task with its history.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) task: Task,
+    pub(super) attempts: u32,
+    /// Not tried again after this.
+    end: Instant,
+}
+
+impl Job {
+    pub(super) fn new(task: Task, horizon: Duration) -> Self {
+        Self {
+            task,
+            attempts: 0,
+            end: clock::tick() + horizon,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// A job was added: one of those who wait in `next` is to look.
+    added: Condvar,
+    stopped: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// By when it is due; the number keeps equals apart, and in order.
+    waiting: BTreeMap<(Instant, u64), Job>,
+    /// Approvals whose message is waiting or being updated: one job each is enough, for it shows
+    /// whatever the approval is by then.
+    known: HashSet<ApprovalId>,
+    number: u64,
+    stopping: bool,
+}
+
+impl Queue {
+    /// Adds a job that is due now.
+    pub(super) fn push(&self, job: Job) {
+        let mut state = self.state();
+        let fresh = match &job.task {
+            Task::UpdateMessage(id) => state.known.insert(id.clone()),
+            Task::Tell { .. } => state.waiting.len() < MOST_WORDS + state.known.len(),
+        };
+        if fresh {
+            state.add(job, clock::tick());
+            self.added.notify_one();
+        }
+    }
+
+    /// Puts a job back for later, unless its time is over.
+    pub(super) fn again(&self, job: Job, pause: Duration) {
+        let due = clock::tick() + pause;
+        if due > job.end {
+            self.finish(&job);
+            return;
+        }
+        self.state().add(job, due);
+        self.added.notify_one();
+    }
+
+    /// Forgets a job that is done.
+    pub(super) fn finish(&self, job: &Job) {
+        if let Task::UpdateMessage(id) = &job.task {
+            self.state().known.remove(id);
+        }
+    }
+
+    /// Waits for the next job that is due. `None` when stopping and nothing is due now.
+    pub(super) fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            let now = clock::tick();
+            let due = state.waiting.first_key_value().map(|((due, _), _)| *due);
+            if due.is_some_and(|due| due <= now) {
+                return state.waiting.pop_first().map(|(_, job)| job);
+            }
+            if state.stopping {
+                return None;
+            }
+            state = match due {
+                Some(due) => self
+                    .added
+                    .wait_timeout(state, due - now)
+                    .map_or_else(|e| e.into_inner().0, |w| w.0),
+                None => self
+                    .added
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Waits for a while. `false` when the queue is stopping.
+    pub(super) fn nap(&self, length: Duration) -> bool {
+        let end = clock::tick() + length;
+        let mut state = self.state();
+        while !state.stopping {
+            let Some(left) = end
+                .checked_duration_since(clock::tick())
+                .filter(|left| !left.is_zero())
+            else {
+                return true;
+            };
+            state = self
+                .stopped
+                .wait_timeout(state, left)
+                .map_or_else(|e| e.into_inner().0, |w| w.0);
+        }
+        false
+    }
+
+    pub(super) fn stop(&self) {
+        self.state().stopping = true;
+        self.added.notify_all();
+        self.stopped.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, job: Job, due: Instant) {
+        self.number += 1;
+        self.waiting.insert((due, self.number), job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(id: &str) -> Job {
+        Job::new(
+            Task::UpdateMessage(ApprovalId::parse(id).unwrap()),
+            Duration::from_secs(60),
+        )
+    }
+
+    #[test]
+    fn an_approval_has_one_job_at_a_time_and_a_new_one_after_that() {
+        let queue = Queue::default();
+        queue.push(update("a"));
+        queue.push(update("a"));
+        let job = queue.next().unwrap();
+        queue.push(update("a"));
+        queue.stop();
+        assert!(queue.next().is_none());
+        queue.finish(&job);
+        queue.push(update("a"));
+        assert!(queue.next().is_some());
+    }
+
+    #[test]
+    fn a_job_past_its_end_is_forgotten() {
+        let queue = Queue::default();
+        queue.push(update("a"));
+        let job = queue.next().unwrap();
+        queue.again(job, Duration::from_secs(61));
+        queue.stop();
+        assert!(queue.next().is_none());
+        assert!(queue.state().known.is_empty());
+    }
+}

@@ -1,0 +1,25 @@
+//! `runbook` gives automation a human's yes or no.
+//!
+//! One click's way through the house, in order:
+//!
+//! 1. [`commands`] starts the server with what [`cli`] parsed and [`config`] settled.
+//! 2. [`webhook`] receives one bounded request, checks Slack's signature and answers.
+//! 3. [`slack`] speaks Slack's words: what a click says, what a message shows.
+//! 4. [`approval`] decides; it is pure, without files, sockets or clocks.
+//! 5. [`store`] holds the lock and makes the decision durable.
+//! 6. [`effects`] carries out what follows: the message is updated, the clicker is told.
+//!
+//! Imports go down this list only; `tests/layout.rs` checks it.
+
+pub mod approval;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod complaint;
+pub mod config;
+pub mod effects;
+pub mod live;
+pub mod logging;
+pub mod slack;
+pub mod store;
+pub mod webhook;

@@ -1,0 +1,164 @@
+//! Log lines on standard error, as text for people or JSON for machines.
+//!
+//! A record's key-value pairs are its details. As text, a detail is an indented line:
+//! `approvalId` becomes `  Approval ID: apr-abc123`; the key `note` stands without a label.
+
+use std::io::Write;
+use std::str::FromStr;
+
+use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter, Record};
+
+use crate::clock;
+use crate::complaint::Printable;
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Starts logging for the life of the process. Libraries are heard from `warn` on only: what
+/// they say below that may quote headers.
+pub fn start(level: LevelFilter, format: Format) {
+    let mut builder = env_logger::Builder::new();
+    builder
+        .filter_level(level.min(LevelFilter::Warn))
+        .filter_module("runbook", level);
+    builder.format(move |out, record| {
+        let line = match format {
+            Format::Text => text(record),
+            Format::Json => json(record),
+        };
+        out.write_all(line.as_bytes())
+    });
+    // A second start in one process would be a bug; the first one stays.
+    let _ = builder.try_init();
+}
+
+/// `[15:30:45] Approval granted by @alice`, or `[ERROR] …` with the time as a detail.
+fn text(record: &Record) -> String {
+    let now = clock::now();
+    let prefix = match record.level() {
+        Level::Info => now.time_of_day(),
+        level => level.to_string(),
+    };
+    let mut lines = vec![format!(
+        "[{prefix}] {}",
+        Printable(&record.args().to_string())
+    )];
+    lines.extend(
+        details(record)
+            .into_iter()
+            .map(|(key, value)| match key.as_str() {
+                "note" => format!("  {}", Printable(&value)),
+                _ => format!("  {}: {}", label(&key), Printable(&value)),
+            }),
+    );
+    if record.level() != Level::Info {
+        lines.push(format!("  Time: {}", now.for_people()));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// `{"ts":…,"level":…,"msg":…}` with the details as fields.
+fn json(record: &Record) -> String {
+    let mut object = serde_json::Map::new();
+    object.insert("ts".into(), clock::now().to_string().into());
+    object.insert(
+        "level".into(),
+        record.level().as_str().to_lowercase().into(),
+    );
+    object.insert("msg".into(), record.args().to_string().into());
+    object.extend(
+        details(record)
+            .into_iter()
+            .map(|(key, value)| (key, value.into())),
+    );
+    serde_json::Value::Object(object).to_string() + "\n"
+}
+
+fn details(record: &Record) -> Vec<(String, String)> {
+    struct Details(Vec<(String, String)>);
+    impl<'kvs> VisitSource<'kvs> for Details {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+            self.0.push((key.as_str().to_owned(), value.to_string()));
+            Ok(())
+        }
+    }
+    let mut details = Details(Vec::new());
+    // The visitor above has no error to give.
+    let _ = record.key_values().visit(&mut details);
+    details.0
+}
+
+/// `approvalId` → `Approval ID`.
+fn label(key: &str) -> String {
+    let mut words = String::new();
+    for (index, c) in key.chars().enumerate() {
+        if index == 0 {
+            words.extend(c.to_uppercase());
+        } else if c.is_uppercase() {
+            words.extend([' ', c]);
+        } else {
+            words.push(c);
+        }
+    }
+    match words.strip_suffix(" Id") {
+        Some(head) => head.to_owned() + " ID",
+        None => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_record(level: Level, then: impl Fn(&Record) -> String) -> String {
+        let pairs = [
+            ("approvalId", "apr-1\n[ERROR] forged"),
+            ("note", "Notifying agent..."),
+        ];
+        then(
+            &Record::builder()
+                .level(level)
+                .args(format_args!("Approval granted by @{}", "al\u{1b}ice"))
+                .key_values(&pairs)
+                .build(),
+        )
+    }
+
+    #[test]
+    fn text_looks_like_the_documented_lines_and_cannot_be_forged() {
+        let line = with_record(Level::Info, text);
+        let (time, rest) = line.split_at(11);
+        assert!(time.starts_with('[') && time.ends_with("] "), "{line}");
+        assert_eq!(
+            rest,
+            "Approval granted by @al\\u{1b}ice\n  Approval ID: apr-1\\n[ERROR] forged\n  Notifying agent...\n"
+        );
+        assert!(with_record(Level::Error, text).starts_with("[ERROR] Approval"));
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let line = with_record(Level::Warn, json);
+        assert_eq!(line.matches('\n').count(), 1);
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["level"], "warn");
+        assert_eq!(object["approvalId"], "apr-1\n[ERROR] forged");
+    }
+}

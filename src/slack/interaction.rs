@@ -1,0 +1,325 @@
+//! The payload of `POST /slack/interactions`: a form with one field, `payload`, that holds JSON.
+//!
+//! Sources: <https://docs.slack.dev/interactivity/handling-user-interaction> and
+//! <https://docs.slack.dev/reference/interaction-payloads/block_actions-payload>
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::approval::{Choice, Person};
+
+/// What an interaction means to us.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Interaction {
+    /// Somebody clicked Approve or Deny.
+    Click(Box<Click>),
+    /// Slack wants options for a menu; we have none.
+    BlockSuggestion,
+    /// Anything that we do not use. The payload's type.
+    Unused(String),
+}
+
+/// One click on a button of an approval message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Click {
+    pub choice: Choice,
+    /// The button's value: an approval id, if it is well formed.
+    pub value: String,
+    /// Whose message the button stands in.
+    pub button: Button,
+    pub person: Person,
+    /// Whether the person is of another workspace than the message (Slack Connect).
+    pub external: bool,
+    pub channel: Option<String>,
+    /// The message's `ts`.
+    pub ts: Option<String>,
+    pub response_url: Option<String>,
+}
+
+/// The two kinds of buttons that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Button {
+    /// `approve` and `deny`.
+    Runbook,
+    /// `approve_{id}` and `reject_{id}` (or `deny_{id}`), as the RunbookAI agent posts them.
+    RunbookAi,
+}
+
+/// Why a body is no interaction.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// There is not exactly one `payload` in the form.
+    Form,
+    /// The payload is not JSON of the documented shape.
+    Payload(serde_json::Error),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form => f.write_str("the form does not have exactly one payload"),
+            Self::Payload(error) => write!(f, "the payload is not what Slack documents: {error}"),
+        }
+    }
+}
+
+impl Interaction {
+    /// Reads the form and the payload in it.
+    ///
+    /// # Errors
+    /// The form or the payload is not what Slack documents.
+    pub fn parse(body: &[u8]) -> Result<Self, Unreadable> {
+        let mut payloads = form_urlencoded::parse(body).filter(|(key, _)| key == "payload");
+        let (Some((_, payload)), None) = (payloads.next(), payloads.next()) else {
+            return Err(Unreadable::Form);
+        };
+        let kind: Kind = serde_json::from_str(&payload).map_err(Unreadable::Payload)?;
+        match kind.kind.as_str() {
+            "block_actions" => {
+                let payload: BlockActions =
+                    serde_json::from_str(&payload).map_err(Unreadable::Payload)?;
+                Ok(payload.click().map_or(Self::Unused(kind.kind), |click| {
+                    Self::Click(Box::new(click))
+                }))
+            }
+            "block_suggestion" => Ok(Self::BlockSuggestion),
+            _ => Ok(Self::Unused(kind.kind)),
+        }
+    }
+}
+
+/// Whether a form says that Slack is only checking the certificate. Such a form is not signed.
+pub fn is_ssl_check(body: &[u8]) -> bool {
+    form_urlencoded::parse(body).any(|(key, value)| key == "ssl_check" && value == "1")
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// The parts of `block_actions` that we use. All but the user and the actions may be absent.
+#[derive(Deserialize)]
+struct BlockActions {
+    user: User,
+    actions: Vec<Action>,
+    team: Option<Team>,
+    enterprise: Option<Named>,
+    channel: Option<Named>,
+    message: Option<Message>,
+    container: Option<Container>,
+    response_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: String,
+    username: Option<String>,
+    name: Option<String>,
+    team_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Team {
+    id: Option<String>,
+    enterprise_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    ts: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    message_ts: Option<String>,
+    channel_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Action {
+    action_id: Option<String>,
+    value: Option<String>,
+}
+
+impl BlockActions {
+    /// The first action that is one of our buttons.
+    fn click(self) -> Option<Click> {
+        let external = self.is_external();
+        let (choice, button, value) = self.actions.into_iter().find_map(|action| {
+            let (choice, button) = meaning(action.action_id.as_deref()?)?;
+            Some((choice, button, action.value.unwrap_or_default()))
+        })?;
+        let container = self.container;
+        let (message_ts, channel_id) =
+            container.map_or((None, None), |c| (c.message_ts, c.channel_id));
+        Some(Click {
+            choice,
+            value,
+            button,
+            person: self.user.person(),
+            external,
+            channel: self.channel.and_then(|channel| channel.id).or(channel_id),
+            ts: self.message.and_then(|message| message.ts).or(message_ts),
+            response_url: self.response_url,
+        })
+    }
+
+    /// Whether the user's team is neither the message's workspace nor its organisation.
+    fn is_external(&self) -> bool {
+        let Some(home) = &self.user.team_id else {
+            return false;
+        };
+        let team = self.team.as_ref();
+        let own = [
+            team.and_then(|team| team.id.as_ref()),
+            team.and_then(|team| team.enterprise_id.as_ref()),
+            self.enterprise
+                .as_ref()
+                .and_then(|enterprise| enterprise.id.as_ref()),
+        ];
+        !own.into_iter().flatten().any(|own| own == home)
+    }
+}
+
+impl User {
+    /// Slack leaves out names now and then; the id stands in.
+    fn person(self) -> Person {
+        let username = self
+            .username
+            .clone()
+            .or(self.name.clone())
+            .unwrap_or_else(|| self.id.clone());
+        let name = self
+            .name
+            .or(self.username)
+            .unwrap_or_else(|| self.id.clone());
+        Person {
+            id: self.id,
+            username,
+            name,
+        }
+    }
+}
+
+fn meaning(action_id: &str) -> Option<(Choice, Button)> {
+    let of_agent = |prefix| action_id.starts_with(prefix);
+    match action_id {
+        "approve" => Some((Choice::Approve, Button::Runbook)),
+        "deny" => Some((Choice::Deny, Button::Runbook)),
+        _ if of_agent("approve_") => Some((Choice::Approve, Button::RunbookAi)),
+        _ if of_agent("reject_") || of_agent("deny_") => Some((Choice::Deny, Button::RunbookAi)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(payload: &str) -> Interaction {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .append_pair("payload", payload)
+            .finish();
+        Interaction::parse(body.as_bytes()).unwrap()
+    }
+
+    fn fixture(name: &str) -> Interaction {
+        let path = format!("{}/fixtures/slack/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        parse(&std::fs::read_to_string(path).unwrap())
+    }
+
+    fn click(name: &str) -> Click {
+        match fixture(name) {
+            Interaction::Click(click) => *click,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_click_is_read_with_or_without_its_optional_parts() {
+        let full = click("block_actions_approve");
+        assert_eq!(
+            (full.choice, full.button, full.value.as_str()),
+            (Choice::Approve, Button::Runbook, "apr-abc123")
+        );
+        assert_eq!(
+            (full.person.id.as_str(), full.person.username.as_str()),
+            ("U061F7AUR", "alice")
+        );
+        assert_eq!(full.channel.as_deref(), Some("C1234567890"));
+        assert_eq!(full.ts.as_deref(), Some("1705333800.000100"));
+        let minimal = click("block_actions_minimal");
+        assert_eq!(minimal.person.username, minimal.person.id);
+        assert_eq!((minimal.channel, minimal.response_url), (None, None));
+        assert_eq!(click("block_actions_deny").choice, Choice::Deny);
+    }
+
+    #[test]
+    fn the_agents_buttons_are_known_by_their_prefix() {
+        for (name, choice) in [
+            ("block_actions_runbookai_approve", Choice::Approve),
+            ("block_actions_runbookai_reject", Choice::Deny),
+        ] {
+            let click = click(name);
+            assert_eq!(
+                (click.choice, click.button, click.value.as_str()),
+                (choice, Button::RunbookAi, "mut-9f3a2c")
+            );
+        }
+    }
+
+    #[test]
+    fn only_people_of_another_workspace_are_external() {
+        assert!(click("block_actions_slack_connect").external);
+        for name in [
+            "block_actions_approve",
+            "block_actions_enterprise_grid",
+            "block_actions_minimal",
+        ] {
+            assert!(!click(name).external, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        for name in [
+            "block_actions_foreign_action",
+            "view_submission",
+            "view_closed",
+            "shortcut",
+            "message_action",
+        ] {
+            assert!(matches!(fixture(name), Interaction::Unused(_)), "{name}");
+        }
+        assert_eq!(fixture("block_suggestion"), Interaction::BlockSuggestion);
+        assert!(matches!(fixture("unknown_type"), Interaction::Unused(_)));
+    }
+
+    #[test]
+    fn a_form_must_have_exactly_one_payload() {
+        for body in [
+            "",
+            "payload",
+            "payload=%7B",
+            "payload={}&payload={}",
+            "other=1",
+            "payload=[]",
+            "payload=null",
+        ] {
+            assert!(Interaction::parse(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(
+            is_ssl_check(b"ssl_check=1&token=x")
+                && !is_ssl_check(b"ssl_check=0")
+                && !is_ssl_check(b"payload=1")
+        );
+    }
+}

@@ -1,0 +1,499 @@
+//! The store as a directory of JSON files that any program may read and add to.
+
+use std::fs::{DirBuilder, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::index::{Index, Place};
+use super::lock::{Guard, Locks};
+use super::runbookai::{self, AgentFile};
+use super::{Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable};
+use crate::approval::{Approval, ApprovalId, Ballot, Status, parse_object};
+use crate::clock::{self, Timestamp};
+use crate::complaint::reason;
+
+/// Ballots that wait for their approval.
+const BALLOTS: &str = ".ballots";
+/// How long a successful write proves that writing works.
+const PROOF: Duration = Duration::from_millis(250);
+
+/// See [`Store`].
+pub struct Directory {
+    path: PathBuf,
+    owner: String,
+    _alive: Guard,
+    locks: Locks,
+    index: Mutex<Index>,
+    network: bool,
+    /// Numbers the temporaries of this process.
+    counter: AtomicU64,
+    proven: Mutex<Option<Instant>>,
+    /// Answers to the RunbookAI agent that are decided and could not be delivered yet.
+    undelivered: Mutex<Vec<ApprovalId>>,
+}
+
+/// Where an approval was found.
+enum Source {
+    /// In a file of its own.
+    File(Metadata),
+    /// In our intent for a request of the RunbookAI agent.
+    Intent(Metadata),
+    /// Nowhere yet but in the agent's request.
+    AgentRequest,
+}
+
+impl Directory {
+    /// Opens the directory, and makes it when it is missing. Temporaries of dead processes are
+    /// removed, and answers that they had decided but not delivered are delivered.
+    ///
+    /// # Errors
+    /// When it cannot be made, locked or written.
+    pub fn open(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
+        let path = made
+            .and_then(|()| path.canonicalize())
+            .map_err(io_error("make the pending directory"))?;
+        for folder in [runbookai::FOLDER, BALLOTS] {
+            let made = DirBuilder::new()
+                .mode(0o700)
+                .recursive(true)
+                .create(path.join(folder));
+            made.map_err(io_error("make a folder in the pending directory"))?;
+        }
+        let network = is_network_filesystem(&path);
+        let owner = fresh_name().map_err(io_error("get random bytes"))?;
+        let locks = Locks::of(&path);
+        let alive = locks.announce(&owner)?;
+        let index = Mutex::new(Index::new(&path, keep_decided, network));
+        let directory = Self {
+            path,
+            owner,
+            _alive: alive,
+            locks,
+            index,
+            network,
+            counter: AtomicU64::new(0),
+            proven: Mutex::new(None),
+            undelivered: Mutex::new(Vec::new()),
+        };
+        directory
+            .clear_up()
+            .map_err(io_error("clear up the pending directory"))?;
+        Ok(directory)
+    }
+
+    /// Whether other hosts may share it, so that it is polled instead of watched.
+    pub fn is_on_network(&self) -> bool {
+        self.network
+    }
+
+    /// Removes what dead processes left behind and delivers what they had decided.
+    fn clear_up(&self) -> io::Result<()> {
+        for folder in [self.path.clone(), self.intents()] {
+            for file in std::fs::read_dir(&folder)?.filter_map(Result::ok) {
+                let Ok(name) = file.file_name().into_string() else {
+                    continue;
+                };
+                if temporary_owner(&name).is_some_and(|owner| self.locks.is_dead(owner)) {
+                    // Another process may be clearing up, too.
+                    let _ = std::fs::remove_file(file.path());
+                } else if let Some(id) = name.strip_suffix(".answer").and_then(ApprovalId::parse) {
+                    lock(&self.undelivered).push(id);
+                }
+            }
+        }
+        self.deliver_late();
+        let waiting = self.ballots()?;
+        for owner in self.locks.owners()? {
+            let needed = waiting
+                .iter()
+                .any(|name| temporary_owner(name) == Some(&owner));
+            if owner != self.owner && !needed && self.locks.is_dead(&owner) {
+                self.locks.forget(&owner);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds an approval. The lock must be held if it is to be changed.
+    fn find(&self, id: &ApprovalId) -> Result<Option<(Approval, Source)>, StoreError> {
+        let what = || format!("read {id}");
+        let parse = |bytes: &[u8]| {
+            Approval::parse(id, bytes).map_err(|damage| StoreError::Damaged {
+                id: id.clone(),
+                damage,
+            })
+        };
+        let mut answered = false;
+        if let Some((bytes, metadata)) = durable::read(&self.file(id)).map_err(io_error(what()))? {
+            match recognise(&bytes) {
+                None => return Ok(Some((parse(&bytes)?, Source::File(metadata)))),
+                Some(AgentFile::Answer) => answered = true,
+                Some(AgentFile::Request { .. }) => {}
+            }
+        }
+        if let Some((bytes, metadata)) =
+            durable::read(&self.intent(id)).map_err(io_error(what()))?
+        {
+            return Ok(Some((parse(&bytes)?, Source::Intent(metadata))));
+        }
+        if answered {
+            return Err(StoreError::AnsweredElsewhere);
+        }
+        let request = durable::read(&self.path.join(runbookai::request_name(id)))
+            .map_err(io_error(what()))?;
+        Ok(match request.and_then(|(bytes, _)| recognise(&bytes)) {
+            Some(AgentFile::Request { created_at }) => {
+                Some((runbookai::as_approval(id, created_at), Source::AgentRequest))
+            }
+            Some(AgentFile::Answer) | None => None,
+        })
+    }
+
+    /// Writes an approval to where it was found.
+    fn write(&self, approval: &Approval, source: &Source) -> io::Result<Durability> {
+        let (place, folder, like) = match source {
+            Source::File(metadata) => (Place::Approvals, self.path.clone(), Some(metadata)),
+            Source::Intent(metadata) => (Place::Intents, self.intents(), Some(metadata)),
+            Source::AgentRequest => (Place::Intents, self.intents(), None),
+        };
+        let name = format!("{}.json", approval.id());
+        let (metadata, durability) = durable::replace(
+            &folder,
+            &name,
+            &self.temporary(),
+            &approval.to_bytes(),
+            like,
+        )?;
+        self.index().note(place, approval, &metadata);
+        Ok(durability)
+    }
+
+    /// Decides a request of the RunbookAI agent: the ready answer, the intent, the delivery.
+    fn answer_agent(&self, approval: &Approval, source: &Source) -> io::Result<Durability> {
+        let ready = self.ready(approval.id());
+        match runbookai::answer(approval) {
+            None => return self.write(approval, source),
+            Some(answer) => {
+                // One without an intent is the rest of an attempt that failed.
+                let _ = std::fs::remove_file(&ready);
+                durable::create(&ready, &answer, None)?;
+            }
+        }
+        let written = self.write(approval, source);
+        match written {
+            Err(_) => drop(std::fs::remove_file(&ready)),
+            // Decided, whatever comes now: an undelivered answer stays ready.
+            Ok(_) => {
+                if let Err(error) = self.deliver(approval.id()) {
+                    let (id, reason) = (approval.id(), reason(&error));
+                    log::error!(approvalId:% = id, reason:%; "Answer to the agent not delivered yet");
+                    lock(&self.undelivered).push(id.clone());
+                }
+            }
+        }
+        written
+    }
+
+    /// Tries again to deliver what could not be delivered when it was decided.
+    fn deliver_late(&self) {
+        let late = std::mem::take(&mut *lock(&self.undelivered));
+        for id in late {
+            let delivered = self
+                .locks
+                .lock(&id)
+                .is_ok_and(|_lock| self.deliver(&id).is_ok());
+            if !delivered && self.ready(&id).exists() {
+                lock(&self.undelivered).push(id);
+            }
+        }
+    }
+
+    /// Delivers the ready answer of a decided intent; one without an intent is removed. The lock
+    /// must be held.
+    fn deliver(&self, id: &ApprovalId) -> io::Result<()> {
+        let ready = self.ready(id);
+        let intent = durable::read(&self.intent(id))?
+            .and_then(|(bytes, _)| Approval::parse(id, &bytes).ok());
+        if intent.is_none_or(|intent| intent.status() == Status::Pending) {
+            return std::fs::remove_file(&ready);
+        }
+        match durable::move_to(&ready, &self.file(id)) {
+            // Somebody else has answered; theirs is what the agent reads.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::remove_file(&ready)?,
+            moved => moved?,
+        }
+        match std::fs::remove_file(self.path.join(runbookai::request_name(id))) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match durable::sync(&self.path) {
+            Durability::Durable => Ok(()),
+            Durability::Unsynced(error) => Err(error),
+        }
+    }
+
+    /// The names of the waiting ballots' files.
+    fn ballots(&self) -> io::Result<Vec<String>> {
+        let files = std::fs::read_dir(self.path.join(BALLOTS))?;
+        Ok(files
+            .filter_map(|file| file.ok()?.file_name().into_string().ok())
+            .collect())
+    }
+
+    fn file(&self, id: &ApprovalId) -> PathBuf {
+        self.path.join(format!("{id}.json"))
+    }
+
+    fn intents(&self) -> PathBuf {
+        self.path.join(runbookai::FOLDER)
+    }
+
+    fn intent(&self, id: &ApprovalId) -> PathBuf {
+        self.intents().join(format!("{id}.json"))
+    }
+
+    fn ready(&self, id: &ApprovalId) -> PathBuf {
+        self.intents().join(format!("{id}.answer"))
+    }
+
+    /// A name that no other thread or process uses.
+    fn temporary(&self) -> String {
+        format!(
+            ".tmp.{}.{}",
+            self.owner,
+            self.counter.fetch_add(1, Ordering::Relaxed)
+        )
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        lock(&self.index)
+    }
+}
+
+impl Store for Directory {
+    fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
+        Ok(self.find(id)?.map(|(approval, _)| approval))
+    }
+
+    fn update(
+        &self,
+        id: &ApprovalId,
+        edit: &mut dyn FnMut(&mut Approval) -> Edit,
+    ) -> Result<Option<Updated>, StoreError> {
+        let _lock = self.locks.lock(id)?;
+        let Some((mut approval, source)) = self.find(id)? else {
+            return Ok(None);
+        };
+        if matches!(source, Source::Intent(_)) && self.ready(id).exists() {
+            self.deliver(id)
+                .map_err(io_error(format!("deliver the answer to {id}")))?;
+        }
+        let before = approval.status();
+        let durability = match edit(&mut approval) {
+            Edit::Keep => Durability::Durable,
+            Edit::Write => match (&source, before) {
+                (Source::File(_), _) | (Source::Intent(_), Status::Approved | Status::Denied) => {
+                    self.write(&approval, &source)
+                }
+                _ => self.answer_agent(&approval, &source),
+            }
+            .map_err(io_error(format!("write {id}")))?,
+        };
+        Ok(Some(Updated {
+            approval,
+            durability,
+        }))
+    }
+
+    fn census(&self) -> Result<Census, StoreError> {
+        self.index()
+            .census(clock::now())
+            .map_err(io_error("list the pending directory"))
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let mut proven = lock(&self.proven);
+        if proven.is_some_and(|at| clock::tick().duration_since(at) < PROOF) {
+            return Ok(());
+        }
+        // A page of bytes: an empty file can often be made on a disk that is full.
+        let probe = self.path.join(self.temporary());
+        let written = std::fs::write(&probe, [b' '; 4096]);
+        let removed = std::fs::remove_file(&probe);
+        written
+            .and(removed)
+            .map_err(io_error("write to the pending directory"))?;
+        *proven = Some(clock::tick());
+        Ok(())
+    }
+
+    fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError> {
+        self.deliver_late();
+        let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
+        self.index()
+            .chores(now, &is_dead)
+            .map_err(io_error("list the pending directory"))
+    }
+
+    fn take_over(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
+        let mut taken = false;
+        let updated = self.update(id, &mut |approval| {
+            taken = approval
+                .owed()
+                .any(|owed| owed.owner != self.owner && self.locks.is_dead(&owed.owner));
+            if taken {
+                approval.take_over(&self.owner);
+                return Edit::Write;
+            }
+            Edit::Keep
+        })?;
+        Ok(updated.filter(|_| taken).map(|updated| updated.approval))
+    }
+
+    fn archive(&self, id: &ApprovalId) -> Result<(), StoreError> {
+        let failed = |error| io_error(format!("archive {id}"))(error);
+        let _lock = self.locks.lock(id)?;
+        match self.find(id)? {
+            Some((approval, _))
+                if approval.status() == Status::Pending || approval.owed().next().is_some() =>
+            {
+                Ok(())
+            }
+            Some((_, Source::File(_))) => {
+                let archive = self.path.join("archive");
+                DirBuilder::new()
+                    .mode(0o700)
+                    .recursive(true)
+                    .create(&archive)
+                    .map_err(failed)?;
+                // An id that was used before keeps its first record: the next one gets a number.
+                let names = (1..).map(|n| {
+                    if n == 1 {
+                        format!("{id}.json")
+                    } else {
+                        format!("{id}.{n}.json")
+                    }
+                });
+                for name in names {
+                    match durable::move_to(&self.file(id), &archive.join(name)) {
+                        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                        moved => return moved.map_err(failed),
+                    }
+                }
+                Ok(())
+            }
+            Some((_, Source::Intent(_))) => std::fs::remove_file(self.intent(id)).map_err(failed),
+            Some((_, Source::AgentRequest)) | None => Ok(()),
+        }
+    }
+
+    fn defer(&self, ballot: &Ballot) -> Result<(), StoreError> {
+        let failed = |error| io_error("keep a click that waits")(error);
+        let bytes = serde_json::to_vec(ballot).map_err(|error| failed(error.into()))?;
+        let folder = self.path.join(BALLOTS);
+        let name = self.temporary();
+        durable::create(&folder.join(&name), &bytes, None).map_err(failed)?;
+        match durable::sync(&folder) {
+            Durability::Durable => Ok(()),
+            Durability::Unsynced(error) => Err(failed(error)),
+        }
+    }
+
+    fn deferred(&self) -> Result<Vec<Deferred>, StoreError> {
+        let names = self
+            .ballots()
+            .map_err(io_error("list the clicks that wait"))?;
+        let ours = |name: &String| {
+            temporary_owner(name)
+                .is_some_and(|owner| owner == self.owner || self.locks.is_dead(owner))
+        };
+        Ok(names
+            .into_iter()
+            .filter(ours)
+            .filter_map(|name| {
+                let path = self.path.join(BALLOTS).join(&name);
+                let (bytes, _) = durable::read(&path).ok()??;
+                let ballot = serde_json::from_slice(&bytes).ok();
+                if ballot.is_none() && temporary_owner(&name) != Some(&self.owner) {
+                    // Cut off by a crash, so never acknowledged.
+                    let _ = std::fs::remove_file(path);
+                }
+                Some(Deferred {
+                    ballot: ballot?,
+                    name,
+                })
+            })
+            .collect())
+    }
+
+    fn settle_deferred(&self, deferred: &Deferred) {
+        // One that stays is decided again, which changes nothing.
+        let _ = std::fs::remove_file(self.path.join(BALLOTS).join(&deferred.name));
+    }
+}
+
+fn recognise(bytes: &[u8]) -> Option<AgentFile> {
+    // The documents of our own are told apart without a second parse.
+    let ours = bytes.windows(11).any(|window| window == b"\"operation\"");
+    if ours {
+        None
+    } else {
+        parse_object(bytes)
+            .ok()
+            .and_then(|fields| AgentFile::recognise(&fields))
+    }
+}
+
+/// A panic elsewhere leaves nothing half-done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
+    let what = what.into();
+    |error| StoreError::Io { what, error }
+}
+
+/// Whose temporary it is: `.tmp.OWNER.N`.
+fn temporary_owner(name: &str) -> Option<&str> {
+    name.strip_prefix(".tmp.")?.split('.').next()
+}
+
+/// 80 random bits as lower-case base32.
+fn fresh_name() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(byte & 31)]))
+        .collect())
+}
+
+/// Whether the kernel says that other hosts may share it. FUSE counts: GlusterFS and sshfs use it.
+fn is_network_filesystem(path: &Path) -> bool {
+    /// From linux/magic.h: NFS, SMB, CIFS, SMB2, FUSE, Ceph, AFS, 9P, Lustre, GPFS, OCFS2.
+    const MAGIC: [u64; 11] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x00c3_6400,
+        0x5346_414f,
+        0x0102_1997,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x7461_636f,
+    ];
+    rustix::fs::statfs(path)
+        .is_ok_and(|fs| MAGIC.contains(&(fs.f_type.cast_unsigned() & 0xffff_ffff)))
+}

@@ -1,0 +1,135 @@
+//! Files that are whole or absent, whatever happens: temporary, fsync, rename, fsync the directory.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Error, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{OFlags, RenameFlags};
+
+use super::Durability;
+
+/// Largest file that is read, in bytes. A request for approval is a page, not a book.
+pub(super) const LARGEST: u64 = 1 << 20;
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+    size: u64,
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self {
+            inode: metadata.ino(),
+            modified,
+            size: metadata.size(),
+        }
+    }
+}
+
+/// Reads a whole file; `None` when there is none. Links are not followed and pipes not waited for.
+pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)
+    };
+    let file = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // A network filesystem may remember a file that a rename has replaced.
+        Err(error) if error.kind() == ErrorKind::StaleNetworkFileHandle => open()?,
+        file => file?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Error::new(ErrorKind::InvalidData, "not a regular file"));
+    }
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(metadata.size().min(LARGEST)).unwrap_or(0) + 1);
+    (&file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::new(ErrorKind::InvalidData, "larger than 1 MiB"));
+    }
+    Ok(Some((bytes, metadata)))
+}
+
+/// Creates `path` with `bytes` in it, synced. It is removed again when that fails. With `like`, it
+/// takes that file's mode and, where permitted, its owner.
+pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Metadata> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let written = fill(&mut file, bytes, like);
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Metadata> {
+    if let Some(like) = like {
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+            // Only root may give files away; the content matters more than who owns it.
+            let _ = std::os::unix::fs::fchown(&*file, Some(like.uid()), Some(like.gid()));
+        }
+        file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    file.metadata()
+}
+
+/// Writes `folder/name` by way of the temporary `temporary` in the same folder.
+///
+/// # Errors
+/// An error means that nothing has changed. When only the sync behind the rename fails, that is
+/// no error but `Durability::Unsynced`.
+pub(super) fn replace(
+    folder: &Path,
+    name: &str,
+    temporary: &str,
+    bytes: &[u8],
+    like: Option<&Metadata>,
+) -> io::Result<(Metadata, Durability)> {
+    let temporary = folder.join(temporary);
+    let metadata = create(&temporary, bytes, like)?;
+    if let Err(error) = std::fs::rename(&temporary, folder.join(name)) {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    Ok((metadata, sync(folder)))
+}
+
+/// Renames without ever replacing what is there.
+///
+/// # Errors
+/// `AlreadyExists` when something is there.
+pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    let here = rustix::fs::CWD;
+    match rustix::fs::renameat_with(here, from, here, to, RenameFlags::NOREPLACE) {
+        // Some network filesystems do not know the flag; a link does not replace either.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        moved => moved.map_err(Error::from),
+    }
+}
+
+/// Makes the names in a folder survive a power cut.
+pub(super) fn sync(folder: &Path) -> Durability {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Ok(()) => Durability::Durable,
+        Err(error) => Durability::Unsynced(error),
+    }
+}

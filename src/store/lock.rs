@@ -1,0 +1,127 @@
+//! Exclusive locks between threads and processes.
+//!
+//! A lock on a file that is replaced by rename is no lock, so these files are never renamed or
+//! removed: `.locks/00` … `.locks/3f`, chosen by a hash of the id. Each attempt opens its own
+//! handle, for a lock belongs to the open file. `.locks/owner-NAME` is held by a living process
+//! for as long as it runs; the kernel lets go of it however the process ends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fs2::FileExt;
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+use crate::approval::ApprovalId;
+use crate::clock;
+
+/// How long a lock is waited for. Slack gives us 3 s for the whole answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many lock files there are.
+const SHARDS: u8 = 64;
+
+pub(super) struct Locks {
+    folder: PathBuf,
+}
+
+/// Holds a lock until dropped.
+pub(super) struct Guard(#[allow(dead_code, reason = "the open file is the lock")] File);
+
+impl Locks {
+    /// Locks under `directory`.
+    pub(super) fn of(directory: &Path) -> Self {
+        Self {
+            folder: directory.join(".locks"),
+        }
+    }
+
+    /// Waits for the lock of an approval.
+    ///
+    /// # Errors
+    /// `Busy` after [`PATIENCE`]; `Io` when the lock file cannot be opened or locked.
+    pub(super) fn lock(&self, id: &ApprovalId) -> Result<Guard, StoreError> {
+        let shard = Sha256::digest(id.as_str())[0] % SHARDS;
+        let file = self.open(&format!("{shard:02x}")).map_err(failed)?;
+        let deadline = clock::tick() + PATIENCE;
+        let mut nap = Duration::from_micros(200);
+        loop {
+            match FileExt::try_lock_exclusive(&file) {
+                Ok(()) => return Ok(Guard(file)),
+                Err(error) if !is_contended(&error) => return Err(failed(error)),
+                Err(_) if clock::tick() >= deadline => return Err(StoreError::Busy),
+                Err(_) => std::thread::sleep(nap),
+            }
+            nap = (nap * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Announces a living process. The lock goes when the guard does, or the process.
+    pub(super) fn announce(&self, owner: &str) -> Result<Guard, StoreError> {
+        let file = self.open(&owner_file(owner)).map_err(failed)?;
+        FileExt::try_lock_exclusive(&file).map_err(failed)?;
+        Ok(Guard(file))
+    }
+
+    /// Whether the process of that name is gone. When in doubt it is alive.
+    pub(super) fn is_dead(&self, owner: &str) -> bool {
+        if ApprovalId::parse(owner).is_none() {
+            return true;
+        }
+        match OpenOptions::new()
+            .write(true)
+            .open(self.folder.join(owner_file(owner)))
+        {
+            Ok(file) => FileExt::try_lock_exclusive(&file).is_ok(),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        }
+    }
+
+    /// Removes what a dead process used to announce itself. Names are never used again.
+    pub(super) fn forget(&self, owner: &str) {
+        // Left behind, it only takes room.
+        let _ = std::fs::remove_file(self.folder.join(owner_file(owner)));
+    }
+
+    /// The names of all processes that announced themselves here, living and dead.
+    pub(super) fn owners(&self) -> io::Result<Vec<String>> {
+        let names = std::fs::read_dir(&self.folder)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names
+            .filter_map(|name| Some(name.strip_prefix("owner-")?.to_owned()))
+            .collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(self.folder.join(name)).or_else(|error| {
+            if error.kind() != ErrorKind::NotFound {
+                return Err(error);
+            }
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .recursive(true)
+                .create(&self.folder)?;
+            options.open(self.folder.join(name))
+        })
+    }
+}
+
+fn owner_file(owner: &str) -> String {
+    format!("owner-{owner}")
+}
+
+fn is_contended(error: &io::Error) -> bool {
+    error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
+        || error.kind() == ErrorKind::Interrupted
+}
+
+fn failed(error: io::Error) -> StoreError {
+    StoreError::Io {
+        what: "take a lock".into(),
+        error,
+    }
+}

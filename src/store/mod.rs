@@ -1,0 +1,168 @@
+//! Where approvals live. [`Store`] is the seam: above it nobody knows that it is a directory.
+//! A decision is a compare-and-swap ([`Store::update`]), and [`commit`] is the only way to one.
+
+mod commit;
+mod directory;
+mod durable;
+mod index;
+mod lock;
+mod runbookai;
+
+pub use commit::{MessagePath, Recorded, commit, expire};
+pub use directory::Directory;
+
+use std::fmt;
+use std::io;
+
+use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status};
+use crate::clock::Timestamp;
+use crate::complaint::reason;
+
+/// Keeps approvals, for any number of processes at once.
+pub trait Store: Send + Sync {
+    /// The name under which this process owes effects.
+    fn owner(&self) -> &str;
+
+    /// The approval as it is now; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError>;
+
+    /// Shows the approval to `edit` while nobody else can change it, and makes the change durable
+    /// when `edit` asks for that. `None` when there is no approval of that name.
+    ///
+    /// # Errors
+    /// Whatever the error, nothing has changed.
+    fn update(
+        &self,
+        id: &ApprovalId,
+        edit: &mut dyn FnMut(&mut Approval) -> Edit,
+    ) -> Result<Option<Updated>, StoreError>;
+
+    /// Counts, without reading what has not changed.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    fn census(&self) -> Result<Census, StoreError>;
+
+    /// Proves that approvals can be written now.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    fn check(&self) -> Result<(), StoreError>;
+
+    /// What has become due since it was last asked.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError>;
+
+    /// Promises, in this process's name, what a dead one had promised for an approval. `None` when
+    /// there is nothing of that kind, because it is done or another process was faster.
+    ///
+    /// # Errors
+    /// When it could not be written; the promise is then still the dead one's.
+    fn take_over(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError>;
+
+    /// Moves an approval that was decided long ago out of the way.
+    ///
+    /// # Errors
+    /// When it cannot be moved; it is then still in place.
+    fn archive(&self, id: &ApprovalId) -> Result<(), StoreError>;
+
+    /// Keeps a ballot whose approval is not there yet.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    fn defer(&self, ballot: &Ballot) -> Result<(), StoreError>;
+
+    /// The ballots that wait for this process, or for one that has died.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn deferred(&self) -> Result<Vec<Deferred>, StoreError>;
+
+    /// Forgets a ballot that has been dealt with.
+    fn settle_deferred(&self, deferred: &Deferred);
+}
+
+/// What an edit wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Leave the stored approval as it is.
+    Keep,
+    /// Write it.
+    Write,
+}
+
+/// An approval after an edit.
+#[derive(Debug)]
+pub struct Updated {
+    pub approval: Approval,
+    pub durability: Durability,
+}
+
+/// How safe a written change is.
+#[derive(Debug)]
+pub enum Durability {
+    /// It survives a power cut, or nothing was written.
+    Durable,
+    /// It stands for every reader, but the last sync failed: a power cut may undo it.
+    Unsynced(io::Error),
+}
+
+/// Counts of what is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub pending: usize,
+    pub unreadable: usize,
+    /// Approvals that owe effects.
+    pub owing: usize,
+}
+
+/// Something that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Its time is over and nobody has decided.
+    Expire(ApprovalId),
+    /// It was decided long enough ago.
+    Archive(ApprovalId),
+    /// It owes effects, and the process that promised them is dead.
+    TakeOver(ApprovalId),
+    /// The agent has noted that it knows the decision.
+    AgentNotified { id: ApprovalId, status: Status },
+}
+
+/// A ballot that waits for its approval, and where it is kept.
+#[derive(Debug)]
+pub struct Deferred {
+    pub ballot: Ballot,
+    name: String,
+}
+
+/// Why the store could not do it. Nothing has changed.
+#[derive(Debug)]
+pub enum StoreError {
+    /// What is stored under that name is no approval.
+    Damaged { id: ApprovalId, damage: Damage },
+    /// Another server has answered this request of the RunbookAI agent.
+    AnsweredElsewhere,
+    /// Somebody else held the lock for too long.
+    Busy,
+    /// The system refused; `what` says which step.
+    Io { what: String, error: io::Error },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { id, damage } => write!(f, "{id} is damaged: {damage}"),
+            Self::AnsweredElsewhere => f.write_str("another server has answered it"),
+            Self::Busy => f.write_str("the approval's lock is held by another process"),
+            Self::Io { what, error } => write!(f, "cannot {what}: {}", reason(error)),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

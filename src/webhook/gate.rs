@@ -1,0 +1,125 @@
+//! Who gets in: the routes, Slack's signature, and what those who do not get in are told.
+
+use super::{Request, Response};
+use crate::clock;
+use crate::complaint::Printable;
+use crate::slack::interaction;
+use crate::slack::signature::{Forged, SignedBody, SigningSecret, WINDOW, verify};
+
+/// Where a request wants to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Interactions,
+    Events,
+    Health,
+}
+
+/// The content type of interactions.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Why a request is not answered with what it wants. The peer learns a status and fixed words,
+/// never a reason; that is for our log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NotFound,
+    /// The path exists, for these methods.
+    Method(&'static str),
+    TooLarge,
+    /// The body did not come whole.
+    Incomplete,
+    Signature,
+    /// It is signed, and not what Slack documents.
+    Unreadable,
+    /// Try again: somebody else is at it.
+    Busy,
+    /// Our own trouble; nothing was decided, or the disk would not confirm it.
+    Failed,
+}
+
+impl Refusal {
+    /// The only map from refusal to HTTP.
+    pub(super) fn response(&self) -> Response {
+        let (status, words) = match self {
+            Self::NotFound => (404, "not found"),
+            Self::Method(_) => (405, "method not allowed"),
+            Self::TooLarge => (413, "body too large"),
+            Self::Incomplete => (400, "incomplete body"),
+            Self::Signature => (401, "invalid signature"),
+            Self::Unreadable => (400, "unreadable payload"),
+            Self::Busy => (503, "busy, try again"),
+            Self::Failed => (500, "could not be recorded"),
+        };
+        let mut response = Response::error(status, words);
+        match self {
+            Self::Method(allowed) => response.headers.push(("Allow", (*allowed).into())),
+            Self::Busy => response.headers.push(("Retry-After", "1".into())),
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Finds the route.
+pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
+    let (route, allowed) = match request.path() {
+        "/slack/interactions" => (Route::Interactions, "POST"),
+        "/slack/events" => (Route::Events, "POST"),
+        "/health" => (Route::Health, "GET, HEAD"),
+        _ => return Err(Refusal::NotFound),
+    };
+    let known = allowed.split(", ").any(|method| method == request.method);
+    if known {
+        Ok(route)
+    } else {
+        Err(Refusal::Method(allowed))
+    }
+}
+
+/// Whether Slack is only checking our certificate: an unsigned form, of which nothing else counts.
+pub(super) fn is_ssl_check(request: &Request, body: &[u8]) -> bool {
+    request.has_content_type(FORM) && interaction::is_ssl_check(body)
+}
+
+/// Lets in what Slack has signed.
+pub(super) fn admit<'a>(
+    secrets: &[SigningSecret],
+    request: &Request,
+    body: &'a [u8],
+) -> Result<SignedBody<'a>, Refusal> {
+    let timestamps: Vec<&str> = request.header("x-slack-request-timestamp").collect();
+    let signatures: Vec<&str> = request.header("x-slack-signature").collect();
+    verify(secrets, &timestamps, &signatures, body, clock::now()).map_err(|forged| {
+        log_forgery(&forged, request);
+        Refusal::Signature
+    })
+}
+
+fn log_forgery(forged: &Forged, request: &Request) {
+    let peer = request
+        .peer
+        .map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+    match forged {
+        Forged::Mismatch { expected, received } => {
+            let (expected, received) = (format!("v0={expected}..."), format!("v0={received}..."));
+            log::error!(expected:%, received:%, peer:%,
+                likelyCause = "SLACK_SIGNING_SECRET is not this app's signing secret, a proxy changed the body, \
+                               or the request is not from Slack";
+                "Signature verification failed");
+        }
+        Forged::Stale { seconds, ahead } => {
+            let side = if *ahead { "ahead of" } else { "behind" };
+            let timestamp =
+                format!("{seconds} s {side} this machine's clock, {WINDOW} s are allowed");
+            log::error!(timestamp:%, peer:%,
+                likelyCause = "this machine's clock is wrong, or an old request was sent again";
+                "Signature verification failed");
+        }
+        Forged::Headers | Forged::Timestamp => {
+            log::error!(peer:%,
+                likelyCause = "the request is not from Slack, or a proxy drops or doubles \
+                               X-Slack-Signature or X-Slack-Request-Timestamp";
+                "Signature verification failed");
+        }
+    }
+    log::debug!(path:% = Printable(request.path()); "Refused request");
+}

@@ -1,0 +1,165 @@
+//! `GET /health`: whether approvals can be decided now. Details are for those nearby only.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::{Request, Response, Webhook};
+use crate::clock;
+
+/// A network that may ask for details: an address and how many of its leading bits count.
+/// IPv4 is kept as IPv4-mapped IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: u128,
+    bits: u32,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `fd00::/8` or a single address. `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text
+            .split_once('/')
+            .map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().ok()?;
+        let (widest, offset) = if address.is_ipv4() {
+            (32, 96)
+        } else {
+            (128, 0)
+        };
+        let bits = bits.map_or(Some(widest), |bits| {
+            bits.parse().ok().filter(|bits| *bits <= widest)
+        })?;
+        Some(Self {
+            address: mapped(address),
+            bits: bits + offset,
+        })
+    }
+
+    fn contains(self, address: IpAddr) -> bool {
+        (self.address ^ mapped(address)).leading_zeros() >= self.bits
+    }
+}
+
+fn mapped(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+    .to_bits()
+}
+
+/// Headers that a proxy adds; a request with one of them did not come from here.
+const FORWARDED: [&str; 5] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-real-ip",
+    "via",
+];
+
+impl Webhook {
+    /// `{"status":"healthy","pendingApprovals":2}`, and more with `?verbose` for loopback and the
+    /// configured monitors; 503 with reasons when the store cannot be read and written.
+    pub(super) fn health(&self, request: &Request) -> Response {
+        let store = self.effects.store();
+        let (census, written) = (store.census(), store.check());
+        let reasons: Vec<String> = [census.as_ref().err(), written.as_ref().err()]
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        let (status, word) = if reasons.is_empty() {
+            (200, "healthy")
+        } else {
+            (503, "unhealthy")
+        };
+        let mut body = Map::new();
+        body.insert("status".into(), word.into());
+        let census = census.ok();
+        if let Some(census) = census {
+            body.insert("pendingApprovals".into(), census.pending.into());
+        }
+        if !reasons.is_empty() {
+            body.insert("reasons".into(), reasons.into());
+        }
+        if wants_details(request) && self.is_near(request) {
+            let uptime = clock::tick().duration_since(self.started).as_secs();
+            let last = self.effects.terms().slack.last_result();
+            body.insert("uptime".into(), uptime.into());
+            body.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+            body.insert(
+                "effectsOwed".into(),
+                json!(census.map(|census| census.owing)),
+            );
+            body.insert(
+                "unreadableFiles".into(),
+                json!(census.map(|census| census.unreadable)),
+            );
+            body.insert("lastSlackResult".into(), json!(last));
+            body.insert("certificateDays".into(), Value::Null);
+        }
+        Response::json(status, &Value::Object(body))
+    }
+
+    fn is_near(&self, request: &Request) -> bool {
+        let Some(peer) = request.peer else {
+            return false;
+        };
+        let loopback = peer.to_canonical().is_loopback();
+        let forwarded = FORWARDED
+            .iter()
+            .any(|name| request.header(name).next().is_some());
+        (loopback && !forwarded)
+            || self
+                .access
+                .now()
+                .monitors
+                .iter()
+                .any(|network| network.contains(peer))
+    }
+}
+
+fn wants_details(request: &Request) -> bool {
+    let query = request
+        .target
+        .split_once('?')
+        .map_or("", |(_, query)| query);
+    query
+        .split('&')
+        .any(|part| part == "verbose" || part.starts_with("verbose="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_contains_its_own_and_nobody_else() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("192.168.1.7", "192.168.1.7", "192.168.1.8"),
+            ("fd00::/8", "fd12::1", "fe80::1"),
+            ("0.0.0.0/0", "1.2.3.4", "::1"),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert!(network.contains(inside.parse().unwrap()), "{inside}");
+            assert!(!network.contains(outside.parse().unwrap()), "{outside}");
+        }
+        assert!(
+            Network::parse("10.0.0.0/8")
+                .unwrap()
+                .contains("::ffff:10.1.1.1".parse().unwrap())
+        );
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "host",
+            "::/129",
+            "10.0.0.0/-1",
+        ] {
+            assert!(Network::parse(bad).is_none(), "{bad}");
+        }
+    }
+}

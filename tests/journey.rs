@@ -1,0 +1,426 @@
+//! One click's whole way, on the real binary: signed request in, decision on disk, answer, message.
+
+use std::fs;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Click, RawRequest, Scratch, Server, eventually, fixture, fixture_text, read_approval, sample,
+    write_approval,
+};
+use crate::stand_in::{Failure, StandIn, Times};
+
+/// How long an effect may take that nothing holds up.
+const SOON: Duration = Duration::from_secs(5);
+
+fn text_of(call: &Value) -> String {
+    call["blocks"].to_string()
+}
+
+#[test]
+fn a_click_on_approve_is_on_disk_before_the_answer_and_in_slack_after_it() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    fs::create_dir_all(dir.path()).unwrap();
+    fs::write(
+        dir.join("apr-abc123.json"),
+        fixture_text("approvals/apr-abc123.json"),
+    )
+    .unwrap();
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+
+    let answer = server.interact(&fixture("slack/block_actions_approve.json"));
+    let stored = read_approval(&dir, "apr-abc123");
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    assert_eq!(stored["status"], "approved");
+    assert_eq!(stored["decidedBy"]["id"], "U061F7AUR");
+    assert_eq!(stored["decidedBy"]["username"], "alice");
+    assert_eq!(stored["decisions"][0]["decision"], "approve");
+    assert_eq!(stored["args"]["desiredCount"], 8);
+
+    let update = &slack.wait_for("chat.update", 1, SOON)[0];
+    assert_eq!(update.body["channel"], "C1234567890");
+    assert_eq!(update.body["ts"], "1705333800.000100");
+    assert_eq!(update.body["attachments"], json!([]));
+    let at = stored["decidedAt"].as_str().unwrap();
+    let time = format!("Time: {} {} UTC", &at[..10], &at[11..19]);
+    for said in [
+        "✅ Approval Granted",
+        "Approved by: <@U061F7AUR>",
+        &time,
+        "Operation is now executing...",
+    ] {
+        assert!(
+            text_of(&update.body).contains(said),
+            "{said} in {}",
+            update.body
+        );
+        assert!(
+            update.body["text"].as_str().unwrap().contains(said),
+            "{said} in {}",
+            update.body
+        );
+    }
+    assert!(
+        !text_of(&update.body).contains("\"actions\""),
+        "{}",
+        update.body
+    );
+    eventually("the effect to be settled", SOON, || {
+        read_approval(&dir, "apr-abc123")
+            .get("effectsOwed")
+            .is_none()
+            .then_some(())
+    });
+
+    let log = server.wait_for_log("Notifying agent...", SOON);
+    let lines: Vec<&str> = log.lines().collect();
+    let start = lines
+        .iter()
+        .position(|line| line.ends_with("] Received interaction from @alice"))
+        .unwrap();
+    assert_eq!(lines[start + 1], "  Action: approve");
+    assert_eq!(lines[start + 2], "  Approval ID: apr-abc123");
+    assert_eq!(lines[start + 3], "  Operation: scale_ecs_service");
+    assert!(
+        lines[start + 4].ends_with("] Approval granted by @alice"),
+        "{log}"
+    );
+    assert_eq!(lines[start + 5], "  Approval ID: apr-abc123");
+    assert_eq!(lines[start + 6], "  Notifying agent...");
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn a_click_on_deny_denies() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-abc123"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    assert_eq!(
+        server
+            .interact(&fixture("slack/block_actions_deny.json"))
+            .status,
+        200
+    );
+    assert_eq!(read_approval(&dir, "apr-abc123")["status"], "denied");
+    let update = &slack.wait_for("chat.update", 1, SOON)[0];
+    assert!(text_of(&update.body).contains("❌ Approval Denied"));
+    assert!(!text_of(&update.body).contains("executing"));
+    server.wait_for_log("Approval denied by @bob", SOON);
+}
+
+#[test]
+fn a_second_click_on_a_decided_approval_changes_nothing_and_is_told_who_decided() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    server.interact(&Click::approve("apr-1").by("U061F7AUR", "alice").payload());
+    eventually("the effect to be settled", SOON, || {
+        read_approval(&dir, "apr-1")
+            .get("effectsOwed")
+            .is_none()
+            .then_some(())
+    });
+    let before = fs::read(dir.join("apr-1.json")).unwrap();
+
+    let late = Click::deny("apr-1")
+        .by("U0BOB0001", "bob")
+        .response_url(slack.response_url("bob"));
+    assert_eq!(server.interact(&late.payload()).status, 200);
+    let word = &slack.wait_for("response_url", 1, SOON)[0];
+    assert_eq!(word.body["replace_original"], false);
+    assert_eq!(word.body["response_type"], "ephemeral");
+    let text = word.body["text"].as_str().unwrap();
+    assert!(
+        text.contains("already approved by <@U061F7AUR> on 20"),
+        "{text}"
+    );
+    assert_eq!(fs::read(dir.join("apr-1.json")).unwrap(), before);
+    assert_eq!(slack.calls_of("chat.update").len(), 1);
+}
+
+#[test]
+fn ten_clicks_at_once_on_two_servers_make_one_decision() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let servers = [0, 1].map(|_| Server::builder().dir(&dir).slack(&slack).start());
+    for round in 0..5 {
+        let id = format!("apr-race{round}");
+        write_approval(&dir, &sample(&id));
+        let start = Barrier::new(10);
+        thread::scope(|scope| {
+            for n in 0..10 {
+                let (id, servers, start, slack) = (&id, &servers, &start, &slack);
+                scope.spawn(move || {
+                    let click = if n % 2 == 0 {
+                        Click::approve(id)
+                    } else {
+                        Click::deny(id)
+                    };
+                    let click = click.by(&format!("U00{n}"), &format!("user{n}"));
+                    let payload = click
+                        .response_url(slack.response_url(&format!("{id}-{n}")))
+                        .payload();
+                    start.wait();
+                    assert_eq!(servers[n % 2].interact(&payload).status, 200);
+                });
+            }
+        });
+        let stored = read_approval(&dir, &id);
+        assert_eq!(stored["decisions"].as_array().unwrap().len(), 1, "{stored}");
+        assert_eq!(stored["decisions"][0]["by"], stored["decidedBy"]);
+    }
+    // Nine of each ten were told that somebody else was faster, and each message changed once.
+    slack.wait_for("response_url", 45, SOON);
+    slack.wait_for("chat.update", 5, SOON);
+    for round in 0..5 {
+        eventually("every effect to be settled", SOON, || {
+            read_approval(&dir, &format!("apr-race{round}"))
+                .get("effectsOwed")
+                .is_none()
+                .then_some(())
+        });
+    }
+    assert_eq!(
+        (
+            slack.calls_of("response_url").len(),
+            slack.calls_of("chat.update").len()
+        ),
+        (45, 5)
+    );
+}
+
+#[test]
+fn an_answer_never_waits_for_slack() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    slack.fail(Failure::Hang, Times::Forever);
+    for n in 0..20 {
+        let id = format!("apr-{n}");
+        write_approval(&dir, &sample(&id));
+        let click = Click::approve(&id).response_url(slack.response_url(&id));
+        assert_eq!(server.interact(&click.payload()).status, 200);
+        assert_eq!(server.interact(&click.payload()).status, 200);
+        assert_eq!(read_approval(&dir, &id)["status"], "approved");
+    }
+    // Less than one call's time limit went by, although far more calls hang than there are threads.
+    assert!(slack.calls().len() < 20, "calls did not hang");
+}
+
+#[test]
+fn without_a_token_the_message_changes_through_response_url() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let server = Server::builder()
+        .dir(&dir)
+        .slack(&slack)
+        .without_token()
+        .start();
+    let click = Click::approve("apr-1").response_url(slack.response_url("one"));
+    assert_eq!(server.interact(&click.payload()).status, 200);
+    let call = &slack.wait_for("response_url", 1, SOON)[0];
+    assert_eq!(call.body["replace_original"], true);
+    assert!(text_of(&call.body).contains("✅ Approval Granted"));
+    assert!(call.header("authorization").is_none());
+    assert!(slack.calls_of("chat.update").is_empty());
+}
+
+#[test]
+fn a_response_url_that_is_not_slacks_is_never_called() {
+    let (slack, other, dir) = (StandIn::start(), StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let click = Click::approve("apr-gone").response_url(other.response_url("x"));
+    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.wait_for_log("A response_url that is not Slack's is not used", SOON);
+    assert_eq!(
+        server.interact(&Click::approve("apr-1").payload()).status,
+        200
+    );
+    slack.wait_for("chat.update", 1, SOON);
+    assert!(other.calls().is_empty());
+}
+
+#[test]
+fn every_click_that_changes_nothing_is_answered_privately() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &fixture("approvals/expired.json"));
+    fs::write(
+        dir.join("not-json.json"),
+        fixture_text("approvals/not-json.json"),
+    )
+    .unwrap();
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    for (n, (value, said)) in [
+        ("apr-unknown", "There is no approval apr-unknown"),
+        ("../../etc/passwd", "carries no approval id"),
+        ("not-json", "cannot be read"),
+        ("expired", "expired on 2020-"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let click = Click::approve("apr-x")
+            .set("/actions/0/value", value)
+            .response_url(slack.response_url(&n.to_string()));
+        assert_eq!(server.interact(&click.payload()).status, 200, "{value}");
+        let calls = slack.wait_for("response_url", n + 1, SOON);
+        let text = calls[n].body["text"].as_str().unwrap();
+        assert!(text.contains(said), "{value}: {text}");
+    }
+    assert_eq!(read_approval(&dir, "expired")["status"], "expired");
+    let update = &slack.wait_for("chat.update", 1, SOON)[0];
+    assert!(text_of(&update.body).contains("⌛ Approval Expired"));
+}
+
+#[test]
+fn an_expired_approval_is_closed_without_a_click() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &fixture("approvals/expired.json"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let update = &slack.wait_for("chat.update", 1, SOON)[0];
+    assert!(text_of(&update.body).contains("⌛ Approval Expired"));
+    assert_eq!(read_approval(&dir, "expired")["status"], "expired");
+    assert_eq!(server.get("/health").json()["pendingApprovals"], 0);
+}
+
+#[test]
+fn what_slack_sends_and_we_do_not_use_is_acknowledged() {
+    let server = Server::builder().start();
+    for name in [
+        "block_actions_foreign_action",
+        "block_actions_foreign_select",
+        "view_submission",
+        "view_closed",
+        "shortcut",
+        "message_action",
+        "unknown_type",
+    ] {
+        let answer = server.interact(&fixture(&format!("slack/{name}.json")));
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{name}");
+    }
+    let answer = server.interact(&fixture("slack/block_suggestion.json"));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "options": [] }))
+    );
+    for name in [
+        "events_app_home_opened",
+        "events_app_rate_limited",
+        "events_message",
+    ] {
+        assert_eq!(
+            server.event(&fixture(&format!("slack/{name}.json"))).status,
+            200,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_challenge_goes_back_and_an_event_is_handled_once() {
+    let server = Server::builder().start();
+    let challenge = fixture("slack/events_url_verification.json");
+    let answer = server.event(&challenge);
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "challenge": challenge["challenge"] }))
+    );
+    let mention = fixture("slack/events_app_mention.json");
+    for _ in 0..3 {
+        let answer = server.event(&mention);
+        assert_eq!((answer.status, answer.body.len()), (200, 0));
+    }
+    server.terminate();
+    assert_eq!(
+        server.log().matches("Received event app_mention").count(),
+        1,
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn health_is_what_the_page_shows_and_details_are_for_those_nearby() {
+    let dir = Scratch::new();
+    write_approval(&dir, &sample("apr-1"));
+    write_approval(&dir, &sample("apr-2"));
+    let server = Server::builder().dir(&dir).start();
+    let answer = server.get("/health");
+    assert_eq!(
+        answer.text(),
+        r#"{"status":"healthy","pendingApprovals":2}"#
+    );
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let head = server.request(RawRequest::new("HEAD", "/health"));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+
+    let verbose = server.get("/health?verbose").json();
+    assert_eq!(verbose["effectsOwed"], 0);
+    assert!(
+        verbose["uptime"].is_u64() && verbose["version"].is_string(),
+        "{verbose}"
+    );
+    let forwarded =
+        RawRequest::new("GET", "/health?verbose").header("X-Forwarded-For", "127.0.0.1");
+    assert!(server.request(forwarded).json().get("version").is_none());
+
+    write_approval(&dir, &sample("apr-3"));
+    assert_eq!(server.get("/health").json()["pendingApprovals"], 3);
+    fs::remove_file(dir.join("apr-1.json")).unwrap();
+    assert_eq!(server.get("/health").json()["pendingApprovals"], 2);
+}
+
+#[test]
+fn slacks_patience_is_asked_for_and_given() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    slack.fail(
+        Failure::RateLimited {
+            retry_after_seconds: 2,
+        },
+        Times::Next(1),
+    );
+    server.interact(&Click::approve("apr-1").payload());
+    let calls = slack.wait_for("chat.update", 2, SOON);
+    let pause = calls[1].at - calls[0].at;
+    assert!(pause >= Duration::from_secs(2), "{pause:?}");
+}
+
+#[test]
+fn a_passing_trouble_is_tried_again_and_a_refusal_is_not() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    for (n, failure) in [
+        Failure::Status(503),
+        Failure::Garbage,
+        Failure::CloseWithoutAnswer,
+        Failure::NotOk("internal_error"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("apr-{n}");
+        write_approval(&dir, &sample(&id));
+        slack.fail(failure, Times::Next(1));
+        server.interact(&Click::approve(&id).payload());
+        slack.wait_for("chat.update", 2 * (n + 1), SOON);
+        eventually("the effect to be settled", SOON, || {
+            read_approval(&dir, &id)
+                .get("effectsOwed")
+                .is_none()
+                .then_some(())
+        });
+    }
+    server.expect_errors();
+    write_approval(&dir, &sample("apr-no"));
+    slack.fail(Failure::NotOk("channel_not_found"), Times::Forever);
+    server.interact(&Click::approve("apr-no").payload());
+    let failed = eventually("the effect to be given up", SOON, || {
+        read_approval(&dir, "apr-no").get("effectsFailed").cloned()
+    });
+    assert_eq!(failed[0]["error"], "channel_not_found");
+    assert_eq!(slack.calls_of("chat.update").len(), 9);
+}

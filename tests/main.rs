@@ -1,0 +1,16 @@
+//! One crate for all tests that look at `runbook` from outside. Each module is one scenario, each
+//! test a claim about it.
+//!
+//! With `RUNBOOK_BIN=path/to/runbook` the same tests run against another binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
+mod harness;
+mod stand_in;
+
+mod journey;
+mod layout;
