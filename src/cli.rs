@@ -50,7 +50,8 @@ pub const COMMANDS: &[Command] = &[Command {
     summary: "the server that Slack calls when somebody clicks",
     about: "Starts the server that handles Slack's interactions: it verifies Slack's signature, decides\n\
             under a lock, writes the decision to disk, answers, then updates the message.\n\
-            It speaks plain HTTP; a reverse proxy or a tunnel in front of it gives Slack the HTTPS it needs.",
+            With --tls-cert and --tls-key it stands on the internet by itself; without them it speaks plain\n\
+            HTTP, and a reverse proxy or a tunnel gives Slack the HTTPS that it needs.",
     options: &[
         Opt {
             name: "--port",
@@ -75,6 +76,22 @@ pub const COMMANDS: &[Command] = &[Command {
             env: Some("RUNBOOK_PENDING_DIR"),
             key: None,
             help: "directory of the approvals; made when missing",
+        },
+        Opt {
+            name: "--tls-cert",
+            value: Some("PATH"),
+            default: None,
+            env: None,
+            key: None,
+            help: "TLS certificate chain (PEM); with --tls-key the server speaks HTTPS",
+        },
+        Opt {
+            name: "--tls-key",
+            value: Some("PATH"),
+            default: None,
+            env: None,
+            key: None,
+            help: "TLS private key (PEM: PKCS#8, PKCS#1 or SEC1)",
         },
         Opt {
             name: "--workers",
@@ -121,6 +138,7 @@ pub const COMMANDS: &[Command] = &[Command {
     ],
     examples: &[
         "SLACK_SIGNING_SECRET=… SLACK_BOT_TOKEN=xoxb-… runbook webhook",
+        "runbook webhook --port 443 --tls-cert /etc/letsencrypt/live/HOST/fullchain.pem --tls-key /etc/letsencrypt/live/HOST/privkey.pem",
         "runbook webhook --host 127.0.0.1 --port 3000 --pending-dir /var/lib/runbook/pending-approvals",
     ],
 }];

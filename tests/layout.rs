@@ -23,7 +23,15 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("Instant::now", &["src/clock.rs"]),
     ("std::env::", &["src/config/environment.rs", "src/main.rs"]),
     ("fs2::", &["src/store/lock.rs"]),
-    ("std::fs", &["src/store", "src/config"]),
+    (
+        "std::fs",
+        &[
+            "src/store",
+            "src/config",
+            "src/webhook/bridge.rs",
+            "src/webhook/tls.rs",
+        ],
+    ),
     ("println!", &["src/commands"]),
 ];
 

@@ -1,5 +1,6 @@
 //! The commands: each is thin, parses nothing, and prints its result.
 
+mod listener;
 mod webhook;
 
 use std::ffi::OsString;

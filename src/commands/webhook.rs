@@ -1,16 +1,16 @@
 //! `runbook webhook`: puts the server together, and takes it apart again when told to.
 
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::listener::{self, fit_descriptors};
 use super::print;
 use crate::cli::Parsed;
 use crate::clock;
@@ -20,77 +20,169 @@ use crate::effects::{Effects, Terms};
 use crate::slack::api::Client;
 use crate::store::Directory;
 use crate::webhook::bridge::{Bridge, Handler};
+use crate::webhook::edge::Edge;
+use crate::webhook::tls::{PairWatch, Tls};
 use crate::webhook::{Access, Webhook};
 
 /// How long what is in flight may take after TERM or INT.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often certificates are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What ends the wait of the main thread.
 enum Event {
     Stop,
     Reload,
-    ListenerFailed,
+    WorkersFailed,
 }
 
 /// Serves until TERM or INT; HUP reloads.
 ///
 /// # Errors
 /// The configuration is wrong; the directory, the port or the system's threads cannot be had; or
-/// the listener fails later.
+/// the workers fail later.
 pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
-    let settings = config::webhook(parsed, environment)?;
+    let mut settings = config::webhook(parsed, environment)?;
     tell(&settings.warnings);
+    let tls = settings
+        .tls
+        .as_ref()
+        .map(Tls::load)
+        .transpose()?
+        .map(Arc::new);
+    let watch = settings.tls.clone().map(PairWatch::new);
     let (happened, events) = mpsc::channel();
     forward_signals(happened.clone())?;
+    fit_descriptors(&mut settings.workers, &mut settings.limits.connections);
     let store = open(&settings)?;
-    let listener = listen(&settings)?;
+    let listener = listener::open(&settings)?;
     let port = listener
         .local_addr()
         .map_or(settings.port, |address| address.port());
-    let (public_url, workers) = (settings.public_url.clone(), settings.workers);
+    let (public_url, workers, limits) = (
+        settings.public_url.clone(),
+        settings.workers,
+        settings.limits.clone(),
+    );
+    let temporary_dir = settings.temporary_dir.clone();
     let (terms, access) = split(settings);
 
     let effects = Effects::new(Arc::new(store), terms);
     let running = effects.start().map_err(no_threads)?;
-    let webhook = Arc::new(Webhook::new(effects.clone(), access));
+    let webhook = Arc::new(Webhook::new(effects.clone(), access, tls.clone()));
     let handler: Handler = {
         let webhook = Arc::clone(&webhook);
         Arc::new(move |request| webhook.answer(request))
     };
-    let on_failure = Arc::new(move || drop(happened.send(Event::ListenerFailed)));
-    let bridge =
-        Bridge::start(listener, workers, &handler, &(on_failure as _)).map_err(no_threads)?;
+    let on_failure = Arc::new(move || drop(happened.send(Event::WorkersFailed)));
+    let bridge = Bridge::start(workers, &temporary_dir, &handler, on_failure).map_err(|error| {
+        let shown = temporary_dir.display();
+        Complaint::failure(format!("cannot start the workers: {}", reason(&error))).hint(format!(
+            "their socket is made in {shown}; TMPDIR names another directory"
+        ))
+    })?;
+    let edge = Edge::start(listener, tls.clone(), limits, Arc::clone(&webhook), bridge)
+        .map_err(no_threads)?;
     print(&banner(port, &public_url));
+    notify(NotifyState::Ready);
 
-    let end = loop {
-        match events.recv() {
-            Ok(Event::Reload) => reload(parsed, environment, &effects, &webhook),
-            Ok(Event::Stop) => break Ok(Exit::Done),
-            Ok(Event::ListenerFailed) | Err(_) => {
-                let failed = Complaint::failure("the listener has failed");
-                break Err(failed.hint("the log says why; a restart opens it again"));
-            }
-        }
+    let mut server = Server {
+        parsed,
+        environment,
+        effects,
+        webhook,
+        tls,
+        watch,
+        edge,
     };
+    let end = server.watch_over(&events);
     log::info!("Shutting down");
+    notify(NotifyState::Stopping);
     let deadline = clock::tick() + DRAIN;
-    bridge.stop(deadline);
+    server.edge.stop(deadline);
     running.stop(deadline);
     end
 }
 
-/// Takes in the configuration anew. If anything in it is broken, everything stays as it was.
-fn reload(parsed: &Parsed, environment: &Environment, effects: &Effects, webhook: &Webhook) {
-    match config::webhook(parsed, environment) {
-        Ok(settings) => {
-            tell(&settings.warnings);
-            let (terms, access) = split(settings);
-            effects.reload(terms);
-            webhook.reload(access);
-            log::info!("Configuration reloaded");
+/// All that the main thread looks after while the others work.
+struct Server<'a> {
+    parsed: &'a Parsed,
+    environment: &'a Environment,
+    effects: Effects,
+    webhook: Arc<Webhook>,
+    tls: Option<Arc<Tls>>,
+    watch: Option<PairWatch>,
+    edge: Edge,
+}
+
+impl Server<'_> {
+    /// Waits for what happens: signals, changed certificates, the watchdog's hour.
+    fn watch_over(&mut self, events: &Receiver<Event>) -> Result<Exit, Complaint> {
+        let watchdog = sd_notify::watchdog_enabled().map(|period| period / 2);
+        let period = match (watchdog, &self.watch) {
+            (Some(watchdog), Some(_)) => Some(watchdog.min(LOOK)),
+            (watchdog, None) => watchdog,
+            (None, Some(_)) => Some(LOOK),
+        };
+        let mut fed = clock::tick();
+        loop {
+            let event = match period {
+                Some(period) => events.recv_timeout(period),
+                None => events.recv().map_err(RecvTimeoutError::from),
+            };
+            match event {
+                Ok(Event::Stop) => return Ok(Exit::Done),
+                Ok(Event::Reload) => self.reload(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::WorkersFailed) | Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Complaint::failure("the workers cannot be reached any more")
+                        .hint("the log says why"));
+                }
+            }
+            if let (Some(watch), Some(tls)) = (&mut self.watch, &self.tls) {
+                watch.look(tls);
+            }
+            if watchdog.is_some_and(|period| clock::tick().duration_since(fed) >= period / 2)
+                && self.edge.is_alive()
+            {
+                notify(NotifyState::Watchdog);
+                fed = clock::tick();
+            }
         }
-        Err(complaint) => {
-            log::error!(reason:% = complaint.what(); "Configuration not reloaded, the old one stays");
+    }
+
+    /// Takes in the configuration anew. If anything in it is broken, everything stays as it was.
+    fn reload(&mut self) {
+        if let Ok(reloading) = NotifyState::monotonic_usec_now() {
+            notify_all(&[NotifyState::Reloading, reloading]);
         }
+        match config::webhook(self.parsed, self.environment) {
+            Ok(settings) => {
+                tell(&settings.warnings);
+                let (terms, access) = split(settings);
+                self.effects.reload(terms);
+                self.webhook.reload(access);
+                log::info!("Configuration reloaded");
+            }
+            Err(complaint) => {
+                log::error!(reason:% = complaint.what(); "Configuration not reloaded, the old one stays");
+            }
+        }
+        if let (Some(watch), Some(tls)) = (&mut self.watch, &self.tls) {
+            watch.reload(tls);
+        }
+        notify(NotifyState::Ready);
+    }
+}
+
+fn notify(state: NotifyState) {
+    notify_all(&[state]);
+}
+
+/// Tells systemd, if it listens.
+fn notify_all(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!(reason:% = reason(&error); "systemd was not told");
     }
 }
 
@@ -101,13 +193,12 @@ fn split(settings: WebhookSettings) -> (Terms, Access) {
         slack,
         policy: settings.policy,
     };
-    (
-        terms,
-        Access {
-            secrets: settings.signing_secrets,
-            monitors: settings.monitors,
-        },
-    )
+    let access = Access {
+        secrets: settings.signing_secrets,
+        monitors: settings.monitors,
+        trusted_proxies: settings.trusted_proxies,
+    };
+    (terms, access)
 }
 
 fn tell(warnings: &[String]) {
@@ -174,58 +265,4 @@ fn banner(port: u16, public_url: &str) -> String {
          \x20 Request URL: {public_url}/slack/interactions\n\n\
          Waiting for interactions...\n"
     )
-}
-
-fn listen(settings: &WebhookSettings) -> Result<TcpListener, Complaint> {
-    let (host, port) = (&*settings.host, settings.port);
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host);
-    let addresses: Vec<SocketAddr> = (bare, port)
-        .to_socket_addrs()
-        .map_err(|_| Complaint::usage(format!("--host {host} is no address of this machine")))?
-        .collect();
-    let bind = |address: &SocketAddr| bind(*address, settings.reuse_port);
-    let tried = addresses.iter().map(bind).reduce(Result::or);
-    let error = match tried {
-        Some(Ok(listener)) => return Ok(listener),
-        Some(Err(error)) => error,
-        None => io::Error::from(ErrorKind::AddrNotAvailable),
-    };
-    let complaint = Complaint::failure(format!(
-        "cannot listen on {host} port {port}: {}",
-        reason(&error)
-    ));
-    Err(match error.kind() {
-        ErrorKind::AddrInUse => {
-            complaint.hint("another program has the port; --port takes another, 0 any free one")
-        }
-        ErrorKind::PermissionDenied => complaint.hint(
-            "ports below 1024 are privileged: setcap cap_net_bind_service=+ep on the binary, \
-             AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd, or a reverse proxy",
-        ),
-        ErrorKind::AddrNotAvailable => complaint.hint("--host must be an address of this machine"),
-        _ => complaint,
-    })
-}
-
-fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if reuse_port {
-        sockopt::set_socket_reuseport(&socket, true)?;
-    }
-    if address.is_ipv6() {
-        // `::` takes IPv4 as well, whatever the system's default.
-        sockopt::set_ipv6_v6only(&socket, false)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, 1024)?;
-    Ok(socket.into())
 }

@@ -140,6 +140,58 @@ pub const KEYS: &[Key] = &[
         "where Slack reaches this server; shown in the banner",
     ),
     key(
+        "webhook.trustedProxies",
+        "[]",
+        "networks (CIDR) whose X-Forwarded-For is believed",
+    ),
+    key(
+        "webhook.limits.connections",
+        "512",
+        "connections at once; the longest-waiting one makes room for one more",
+    ),
+    key(
+        "webhook.limits.headBytes",
+        "16384",
+        "bytes of a request's head",
+    ),
+    key("webhook.limits.headers", "64", "headers of a request"),
+    key("webhook.limits.bodyBytes", "1048576", "bytes of a body"),
+    key(
+        "webhook.limits.requests",
+        "1000",
+        "requests on one connection",
+    ),
+    key(
+        "webhook.limits.handshake",
+        "10s",
+        "time for the TLS handshake",
+    ),
+    key(
+        "webhook.limits.head",
+        "10s",
+        "time for a request's head, from its first byte",
+    ),
+    key(
+        "webhook.limits.request",
+        "15s",
+        "time for a whole request, from its first byte",
+    ),
+    key(
+        "webhook.limits.idle",
+        "60s",
+        "time between two requests on a connection",
+    ),
+    key(
+        "webhook.limits.write",
+        "10s",
+        "time for the client to take an answer",
+    ),
+    key(
+        "webhook.limits.worker",
+        "2s",
+        "time to wait for a free worker before 503",
+    ),
+    key(
         "webhook.monitors",
         "[]",
         "networks (CIDR) that may ask for details of the server's health",

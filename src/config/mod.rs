@@ -9,6 +9,7 @@ pub use environment::Environment;
 pub use file::{KEYS, Key};
 
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use crate::complaint::Complaint;
 use crate::logging::Format;
 use crate::slack::api::{self, BotToken, Proxy};
 use crate::slack::signature::SigningSecret;
-use crate::webhook::Network;
+use crate::webhook::tls::PairPaths;
+use crate::webhook::{Limits, Network};
 use file::{ConfigFile, LEVELS};
 
 /// What `runbook webhook` needs to know.
@@ -30,8 +32,13 @@ pub struct WebhookSettings {
     pub port: u16,
     pub workers: usize,
     pub reuse_port: bool,
+    pub tls: Option<PairPaths>,
     pub public_url: String,
     pub monitors: Vec<Network>,
+    pub trusted_proxies: Vec<Network>,
+    pub limits: Limits,
+    /// Where the workers' socket stands while it is being connected.
+    pub temporary_dir: PathBuf,
     pub pending_dir: PathBuf,
     pub keep_decided: Duration,
     pub signing_secrets: Vec<SigningSecret>,
@@ -133,14 +140,14 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
             text.parse().ok().filter(|n| (1..=256).contains(n))
         })?,
         reuse_port: parsed.flag("--reuse-port"),
+        tls: tls(parsed)?,
         public_url: public_url(&file)?,
-        monitors: file
-            .list(
-                "webhook.monitors",
-                "a list of networks such as 10.0.0.0/8",
-                Network::parse,
-            )?
-            .unwrap_or_default(),
+        monitors: networks(&file, "webhook.monitors")?,
+        trusted_proxies: networks(&file, "webhook.trustedProxies")?,
+        limits: limits(&file)?,
+        temporary_dir: environment
+            .os_value("TMPDIR")
+            .map_or("/tmp".into(), PathBuf::from),
         pending_dir: pending_dir(&sources),
         keep_decided: file
             .parsed(
@@ -288,6 +295,65 @@ fn proxy(environment: &Environment) -> Result<Option<Proxy>, Complaint> {
     Proxy::parse(&url, &except)
         .map(Some)
         .ok_or_else(|| Complaint::usage("HTTPS_PROXY is no proxy URL"))
+}
+
+/// The two files for TLS. One without the other is a mistake that must not end in plain HTTP.
+fn tls(parsed: &Parsed) -> Result<Option<PairPaths>, Complaint> {
+    let path = |name| parsed.value(name).map(PathBuf::from);
+    match (path("--tls-cert"), path("--tls-key")) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(PairPaths { certificate, key })),
+        (Some(_), None) => Err(Complaint::usage("--tls-cert needs --tls-key as well")),
+        (None, Some(_)) => Err(Complaint::usage("--tls-key needs --tls-cert as well")),
+    }
+}
+
+fn networks(file: &ConfigFile, path: &str) -> Result<Vec<Network>, Complaint> {
+    Ok(file
+        .list(
+            path,
+            "a list of networks such as 10.0.0.0/8",
+            Network::parse,
+        )?
+        .unwrap_or_default())
+}
+
+fn limits(file: &ConfigFile) -> Result<Limits, Complaint> {
+    let number = |name: &str, range: RangeInclusive<usize>, default: usize| {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let meaning = |text: &str| text.parse().ok().filter(|n| range.contains(n));
+        Ok::<_, Complaint>(
+            file.parsed(&format!("webhook.limits.{name}"), &expected, meaning)?
+                .unwrap_or(default),
+        )
+    };
+    let span = |name: &str, default: Duration| {
+        let expected = "a length of time from 100ms to 1h, such as 10s";
+        let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+        let meaning = |text: &str| {
+            humantime::parse_duration(text)
+                .ok()
+                .filter(|span| range.contains(span))
+        };
+        Ok::<_, Complaint>(
+            file.parsed(&format!("webhook.limits.{name}"), expected, meaning)?
+                .unwrap_or(default),
+        )
+    };
+    let default = Limits::default();
+    Ok(Limits {
+        connections: number("connections", 1..=65536, default.connections)?,
+        head_bytes: number("headBytes", 1024..=1 << 20, default.head_bytes)?,
+        headers: number("headers", 8..=1024, default.headers)?,
+        body_bytes: number("bodyBytes", 1024..=64 << 20, default.body_bytes)?,
+        requests: number("requests", 1..=1_000_000, default.requests)?,
+        handshake: span("handshake", default.handshake)?,
+        head: span("head", default.head)?,
+        request: span("request", default.request)?,
+        idle: span("idle", default.idle)?,
+        write: span("write", default.write)?,
+        worker: span("worker", default.worker)?,
+    })
 }
 
 /// The rules under `safety`. A level takes what it does not say itself from `default`.

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use serde_json::json;
 
-use super::{Refusal, Request, Response, Webhook};
+use super::{JSON, Refusal, Request, Response, Webhook};
 use crate::slack::event::Delivery;
 use crate::slack::signature::SignedBody;
 
@@ -39,8 +39,8 @@ impl Seen {
 impl Webhook {
     /// Answers a delivery of the Events API.
     pub(super) fn event(&self, request: &Request, body: &SignedBody) -> Result<Response, Refusal> {
-        if !request.has_content_type("application/json") {
-            log::warn!("Event refused: its content type is not application/json");
+        if !request.has_content_type(JSON) {
+            log::warn!("Event refused: its content type is not {JSON}");
             return Err(Refusal::Unreadable);
         }
         let delivery = Delivery::parse(body.bytes()).map_err(|error| {

@@ -1,8 +1,7 @@
 //! Who gets in: the routes, Slack's signature, and what those who do not get in are told.
 
-use super::{Request, Response};
+use super::{FORM, Request, Response};
 use crate::clock;
-use crate::complaint::Printable;
 use crate::slack::interaction;
 use crate::slack::signature::{Forged, SignedBody, SigningSecret, WINDOW, verify};
 
@@ -14,9 +13,6 @@ pub(super) enum Route {
     Health,
 }
 
-/// The content type of interactions.
-pub(super) const FORM: &str = "application/x-www-form-urlencoded";
-
 /// Why a request is not answered with what it wants. The peer learns a status and fixed words,
 /// never a reason; that is for our log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +21,18 @@ pub enum Refusal {
     /// The path exists, for these methods.
     Method(&'static str),
     TooLarge,
+    HeadTooLarge,
+    /// The head is not HTTP, or could be understood in two ways.
+    Malformed,
     /// The body did not come whole.
     Incomplete,
+    TooSlow,
+    /// A chunked body.
+    LengthRequired,
+    /// An `Expect` that is not `100-continue`.
+    Expectation,
+    /// Plain HTTP where TLS is spoken.
+    PlainHttp,
     Signature,
     /// It is signed, and not what Slack documents.
     Unreadable,
@@ -43,7 +49,13 @@ impl Refusal {
             Self::NotFound => (404, "not found"),
             Self::Method(_) => (405, "method not allowed"),
             Self::TooLarge => (413, "body too large"),
+            Self::HeadTooLarge => (431, "head too large"),
+            Self::Malformed => (400, "malformed request"),
             Self::Incomplete => (400, "incomplete body"),
+            Self::TooSlow => (408, "too slow"),
+            Self::LengthRequired => (411, "content length required"),
+            Self::Expectation => (417, "unknown expectation"),
+            Self::PlainHttp => (400, "this port speaks https"),
             Self::Signature => (401, "invalid signature"),
             Self::Unreadable => (400, "unreadable payload"),
             Self::Busy => (503, "busy, try again"),
@@ -76,28 +88,32 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
 }
 
 /// Whether Slack is only checking our certificate: an unsigned form, of which nothing else counts.
-pub(super) fn is_ssl_check(request: &Request, body: &[u8]) -> bool {
-    request.has_content_type(FORM) && interaction::is_ssl_check(body)
+pub(super) fn is_ssl_check(request: &Request) -> bool {
+    request.has_content_type(FORM) && interaction::is_ssl_check(&request.body)
 }
 
 /// Lets in what Slack has signed.
 pub(super) fn admit<'a>(
     secrets: &[SigningSecret],
-    request: &Request,
-    body: &'a [u8],
+    request: &'a Request,
 ) -> Result<SignedBody<'a>, Refusal> {
     let timestamps: Vec<&str> = request.header("x-slack-request-timestamp").collect();
     let signatures: Vec<&str> = request.header("x-slack-signature").collect();
-    verify(secrets, &timestamps, &signatures, body, clock::now()).map_err(|forged| {
+    verify(
+        secrets,
+        &timestamps,
+        &signatures,
+        &request.body,
+        clock::now(),
+    )
+    .map_err(|forged| {
         log_forgery(&forged, request);
         Refusal::Signature
     })
 }
 
 fn log_forgery(forged: &Forged, request: &Request) {
-    let peer = request
-        .peer
-        .map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+    let peer = request.peer;
     match forged {
         Forged::Mismatch { expected, received } => {
             let (expected, received) = (format!("v0={expected}..."), format!("v0={received}..."));
@@ -121,5 +137,4 @@ fn log_forgery(forged: &Forged, request: &Request) {
                 "Signature verification failed");
         }
     }
-    log::debug!(path:% = Printable(request.path()); "Refused request");
 }

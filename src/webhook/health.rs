@@ -36,7 +36,7 @@ impl Network {
         })
     }
 
-    fn contains(self, address: IpAddr) -> bool {
+    pub(super) fn contains(self, address: IpAddr) -> bool {
         (self.address ^ mapped(address)).leading_zeros() >= self.bits
     }
 }
@@ -97,15 +97,14 @@ impl Webhook {
                 json!(census.map(|census| census.unreadable)),
             );
             body.insert("lastSlackResult".into(), json!(last));
-            body.insert("certificateDays".into(), Value::Null);
+            let days = self.tls.as_ref().and_then(|tls| tls.days_left());
+            body.insert("certificateDays".into(), json!(days));
         }
         Response::json(status, &Value::Object(body))
     }
 
     fn is_near(&self, request: &Request) -> bool {
-        let Some(peer) = request.peer else {
-            return false;
-        };
+        let peer = request.peer;
         let loopback = peer.to_canonical().is_loopback();
         let forwarded = FORWARDED
             .iter()

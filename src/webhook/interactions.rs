@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::gate::FORM;
-use super::{Refusal, Request, Response, Webhook};
+use super::{FORM, Refusal, Request, Response, Webhook};
 use crate::approval::{ApprovalId, Ballot, Route, Voter};
 use crate::clock;
 use crate::effects::Outcome;

@@ -1,19 +1,30 @@
 //! The server's side that is about requests: what comes in, who gets in, what is answered.
 //!
-//! [`Webhook::answer`] is the whole journey. It knows nothing of sockets: a [`Request`] enters
-//! complete and bounded, a [`Response`] leaves.
+//! ```text
+//! socket ─ edge (line, head, tls) ─► Request ─ Webhook::gate ─ bridge ─► Webhook::answer ─► Response
+//! ```
+//!
+//! The gate is asked twice: at the edge, so that no stranger's request occupies a worker, and again
+//! by the worker, so that nothing between the two has to be trusted. That costs two HMACs of a few
+//! kilobytes.
 
 pub mod bridge;
+pub mod edge;
 mod events;
 mod gate;
+mod head;
 mod health;
 mod interactions;
+mod limits;
+mod line;
+pub mod tls;
 
 pub use gate::Refusal;
 pub use health::Network;
+pub use limits::Limits;
 
-use std::net::IpAddr;
-use std::sync::Mutex;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
@@ -23,10 +34,12 @@ use crate::effects::Effects;
 use crate::live::Live;
 use crate::slack::signature::SigningSecret;
 use gate::Route;
+use tls::Tls;
 
-/// Largest body that is read, in bytes. Slack's payloads are a few kilobytes; one that quotes a
-/// long message with many blocks stays far below this.
-pub const LARGEST_BODY: usize = 1 << 20;
+/// The content type of interactions.
+const FORM: &str = "application/x-www-form-urlencoded";
+/// The content type of events.
+const JSON: &str = "application/json";
 
 /// One request, complete and bounded.
 #[derive(Debug)]
@@ -36,9 +49,9 @@ pub struct Request {
     pub target: String,
     /// In the order they came, names as they came, doubles included.
     pub headers: Vec<(String, String)>,
-    pub peer: Option<IpAddr>,
-    /// The body, or why it is not here.
-    pub body: Result<Vec<u8>, Refusal>,
+    /// Who sent it; behind a trusted proxy, whoever that one names.
+    pub peer: IpAddr,
+    pub body: Vec<u8>,
 }
 
 /// What goes back.
@@ -55,23 +68,28 @@ pub struct Access {
     pub secrets: Vec<SigningSecret>,
     /// Who beside loopback may ask for details of our health.
     pub monitors: Vec<Network>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The server above the socket.
 pub struct Webhook {
     effects: Effects,
     access: Live<Access>,
+    tls: Option<Arc<Tls>>,
     started: Instant,
     seen: Mutex<events::Seen>,
 }
 
 impl Webhook {
-    pub fn new(effects: Effects, access: Access) -> Self {
+    pub fn new(effects: Effects, access: Access, tls: Option<Arc<Tls>>) -> Self {
+        let (started, seen) = (clock::tick(), Mutex::default());
         Self {
             effects,
             access: Live::new(access),
-            started: clock::tick(),
-            seen: Mutex::default(),
+            tls,
+            started,
+            seen,
         }
     }
 
@@ -80,7 +98,36 @@ impl Webhook {
         self.access.replace(access);
     }
 
-    /// Answers one request: route, then signature, then what it means.
+    /// Whether a request whose body is yet to come is worth reading.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub fn expects(&self, request: &Request, length: usize, most: usize) -> Result<(), Refusal> {
+        gate::route(request)?;
+        if length > most {
+            Err(Refusal::TooLarge)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Answers everything that needs no worker: `None` means that Slack has signed it.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    pub fn gate(&self, request: &Request) -> Result<Option<Response>, Refusal> {
+        match gate::route(request)? {
+            Route::Health => Ok(Some(self.health(request))),
+            Route::Interactions | Route::Events if gate::is_ssl_check(request) => {
+                Ok(Some(Response::empty()))
+            }
+            Route::Interactions | Route::Events => {
+                gate::admit(&self.access.now().secrets, request).map(|_| None)
+            }
+        }
+    }
+
+    /// Answers a request that Slack has signed; any other is refused.
     pub fn answer(&self, request: &Request) -> Response {
         self.try_answer(request)
             .unwrap_or_else(|refusal| refusal.response())
@@ -88,18 +135,45 @@ impl Webhook {
 
     fn try_answer(&self, request: &Request) -> Result<Response, Refusal> {
         let route = gate::route(request)?;
-        if route == Route::Health {
-            return Ok(self.health(request));
-        }
-        let body = request.body.as_ref().map_err(Clone::clone)?;
-        if gate::is_ssl_check(request, body) {
-            return Ok(Response::empty());
-        }
-        let body = gate::admit(&self.access.now().secrets, request, body)?;
+        let access = self.access.now();
+        let body = gate::admit(&access.secrets, request)?;
         match route {
             Route::Interactions => self.interaction(request, &body),
             Route::Events => self.event(request, &body),
-            Route::Health => Ok(self.health(request)),
+            Route::Health => Err(Refusal::NotFound),
+        }
+    }
+
+    /// The client as the proxies that we trust name it: the last address in `X-Forwarded-For` that
+    /// is none of theirs.
+    pub fn peer_behind_proxies(&self, request: &Request) -> IpAddr {
+        let trusted = &self.access.now().trusted_proxies;
+        let is_trusted = |peer: IpAddr| trusted.iter().any(|network| network.contains(peer));
+        let forwarded: Vec<&str> = request
+            .header("x-forwarded-for")
+            .flat_map(|list| list.split(','))
+            .collect();
+        let mut peer = request.peer;
+        for named in forwarded.iter().rev() {
+            let Some(named) = named.trim().parse().ok().filter(|_| is_trusted(peer)) else {
+                break;
+            };
+            peer = named;
+        }
+        peer
+    }
+}
+
+impl Default for Request {
+    /// A request for nothing: it is answered 404.
+    fn default() -> Self {
+        let (method, target) = ("GET".into(), "/".into());
+        Self {
+            method,
+            target,
+            headers: Vec::new(),
+            peer: Ipv4Addr::UNSPECIFIED.into(),
+            body: Vec::new(),
         }
     }
 }
@@ -136,6 +210,9 @@ impl Request {
 }
 
 impl Response {
+    /// The headers that an answer may have, beside those of the connection.
+    const HEADERS: [&'static str; 3] = ["Content-Type", "Allow", "Retry-After"];
+
     /// 200 without a body.
     pub fn empty() -> Self {
         Self {
@@ -149,7 +226,7 @@ impl Response {
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
         Self {
             status,
-            headers: vec![("Content-Type", "application/json".into())],
+            headers: vec![("Content-Type", JSON.into())],
             body: body.to_string().into(),
         }
     }

@@ -1,0 +1,125 @@
+//! The listening socket: systemd's if it gave us one, else our own; and how many connections the
+//! system's descriptors allow.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+
+use listenfd::ListenFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::complaint::{Complaint, reason};
+use crate::config::WebhookSettings;
+
+/// Connections that wait in the kernel to be accepted.
+const BACKLOG: i32 = 1024;
+/// Descriptors of the process itself: standard streams, listeners, locks, watches, calls to Slack.
+const OWN: usize = 36;
+/// Descriptors of a worker: both ends of its connection, a lock, a file and a folder.
+const PER_WORKER: usize = 5;
+
+/// Opens the socket, or takes the one that systemd has opened.
+///
+/// # Errors
+/// With what would help: another port, a privilege, another address.
+pub(super) fn open(settings: &WebhookSettings) -> Result<TcpListener, Complaint> {
+    let given = ListenFd::from_env().take_tcp_listener(0);
+    match given {
+        Ok(Some(listener)) => {
+            listener.set_nonblocking(false).map_err(|error| {
+                Complaint::failure(format!(
+                    "cannot use the socket from systemd: {}",
+                    reason(&error)
+                ))
+            })?;
+            log::info!("Listening on the socket that systemd passed");
+            return Ok(listener);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            return Err(Complaint::failure(format!(
+                "the socket from systemd is no TCP listener: {}",
+                reason(&error)
+            ))
+            .hint("ListenStream= must name a port, and Accept= must be no"));
+        }
+    }
+    let (host, port) = (&*settings.host, settings.port);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    let addresses: Vec<SocketAddr> = (bare, port)
+        .to_socket_addrs()
+        .map_err(|_| Complaint::usage(format!("--host {host} is no address of this machine")))?
+        .collect();
+    let tried = addresses
+        .iter()
+        .map(|address| bind(*address, settings.reuse_port))
+        .reduce(Result::or);
+    match tried {
+        Some(Ok(listener)) => Ok(listener),
+        Some(Err(error)) => Err(cannot_listen(host, port, &error)),
+        None => Err(cannot_listen(
+            host,
+            port,
+            &ErrorKind::AddrNotAvailable.into(),
+        )),
+    }
+}
+
+fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Complaint {
+    let complaint = Complaint::failure(format!(
+        "cannot listen on {host} port {port}: {}",
+        reason(error)
+    ));
+    match error.kind() {
+        ErrorKind::AddrInUse => complaint.hint("another program has the port; --port takes another, 0 any free one"),
+        ErrorKind::PermissionDenied => complaint.hint(
+            "ports below 1024 need a privilege: setcap cap_net_bind_service=+ep on the binary, \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or a systemd socket unit (socket activation)",
+        ),
+        ErrorKind::AddrNotAvailable => complaint.hint("--host must be an address of this machine"),
+        _ => complaint,
+    }
+}
+
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if reuse_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    if address.is_ipv6() {
+        // `::` takes IPv4 as well, whatever the system's default.
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Fits workers and connections into the descriptors that the system allows, having asked for all
+/// that it may give. A decision must never lack a descriptor because strangers hold them.
+pub(super) fn fit_descriptors(workers: &mut usize, connections: &mut usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What was allowed before is enough to start with.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let allowed = getrlimit(Resource::Nofile)
+        .current
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(usize::MAX);
+    let wanted = (*workers, *connections);
+    *workers = (*workers).min((allowed.saturating_sub(OWN) / 2 / PER_WORKER).max(2));
+    *connections = (*connections).min(allowed.saturating_sub(OWN + *workers * PER_WORKER).max(4));
+    if (*workers, *connections) != wanted {
+        log::warn!(descriptors = allowed, workers = *workers, connections = *connections;
+            "Few file descriptors are allowed, so fewer workers and connections are used");
+    }
+}

@@ -1,0 +1,259 @@
+//! One accepted socket: what it is doing, until when it may, and who shuts it down if it does not.
+//!
+//! No read or write has a timeout of its own: a client that drips one byte before each would never
+//! run into it. Each phase has one deadline instead, and one thread, the reaper, holds all sockets
+//! to theirs.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+
+/// How often the reaper looks.
+const PERIOD: Duration = Duration::from_millis(50);
+/// How long a client that was too slow has to take the answer that says so.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Handshake,
+    /// Between two requests.
+    Idle,
+    Head,
+    Body,
+    /// A complete request is being answered.
+    Serving,
+    Writing,
+    /// The answer is out; what the client still sends is thrown away.
+    Draining,
+}
+
+impl Phase {
+    /// Whether the client keeps us waiting, so that it may have to make room.
+    fn is_waiting(self) -> bool {
+        match self {
+            Self::Handshake | Self::Idle | Self::Head | Self::Body | Self::Draining => true,
+            Self::Serving | Self::Writing => false,
+        }
+    }
+}
+
+/// An accepted socket.
+#[derive(Debug)]
+pub(super) struct Line {
+    socket: TcpStream,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Since when it has waited for a complete request.
+    waiting_since: Instant,
+    deadline: Option<Instant>,
+    /// The deadline has passed: nothing more is read.
+    too_slow: bool,
+}
+
+impl Line {
+    pub(super) fn new(socket: TcpStream, phase: Phase, deadline: Instant) -> Self {
+        let waiting_since = clock::tick();
+        let state = State {
+            phase,
+            waiting_since,
+            deadline: Some(deadline),
+            too_slow: false,
+        };
+        Self {
+            socket,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Begins a phase that must end in `span`, or that we answer for ourselves.
+    pub(super) fn enter(&self, phase: Phase, span: Option<Duration>) {
+        let now = clock::tick();
+        self.enter_until(phase, span.map(|span| now + span));
+    }
+
+    /// Begins a phase that must end by then.
+    pub(super) fn enter_until(&self, phase: Phase, deadline: Option<Instant>) {
+        let mut state = self.state();
+        if phase.is_waiting() && !state.phase.is_waiting() {
+            state.waiting_since = clock::tick();
+        }
+        state.phase = phase;
+        state.deadline = deadline;
+        state.too_slow = false;
+    }
+
+    /// Whether a deadline has cut off what was being read.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.state().too_slow
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Holds the connection to its deadline. A request that is too slow loses only its reading
+    /// side, so that it can be told; everything else ends.
+    fn reap(&self, now: Instant) {
+        let mut state = self.state();
+        if state.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let can_be_told = matches!(state.phase, Phase::Head | Phase::Body) && !state.too_slow;
+        state.deadline = can_be_told.then(|| now + LAST_WORD);
+        state.too_slow = true;
+        // A socket that is gone already needs no shutting down.
+        let _ = self.socket.shutdown(if can_be_told {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Read for &Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match (&self.socket).read(buffer) {
+                _ if self.is_too_slow() => return Err(ErrorKind::TimedOut.into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for &Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.socket).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// All connections of a listener.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    state: Mutex<Table>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    lines: HashMap<u64, Arc<Line>>,
+    number: u64,
+    closed: bool,
+}
+
+impl Lines {
+    /// Takes a connection in. At the cap, the one that has waited longest for its client to send
+    /// a complete request has to go. `None` when all are being answered.
+    pub(super) fn add(&self, line: &Arc<Line>, cap: usize) -> Option<u64> {
+        let mut table = self.table();
+        if table.lines.len() >= cap && !table.evict() {
+            return None;
+        }
+        table.number += 1;
+        let number = table.number;
+        table.lines.insert(number, Arc::clone(line));
+        self.changed.notify_all();
+        Some(number)
+    }
+
+    pub(super) fn remove(&self, number: u64) {
+        self.table().lines.remove(&number);
+        self.changed.notify_all();
+    }
+
+    /// Makes room by ending the connection that has waited longest.
+    pub(super) fn evict(&self) {
+        self.table().evict();
+    }
+
+    /// The reaper's life: until [`Lines::close`], and after that until all have ended.
+    pub(super) fn reap(&self) {
+        let mut table = self.table();
+        while !(table.closed && table.lines.is_empty()) {
+            let now = clock::tick();
+            for line in table.lines.values() {
+                line.reap(now);
+            }
+            table = if table.lines.is_empty() {
+                self.changed
+                    .wait(table)
+                    .unwrap_or_else(PoisonError::into_inner)
+            } else {
+                drop(table);
+                std::thread::sleep(PERIOD);
+                self.table()
+            };
+        }
+    }
+
+    /// Ends all connections that wait for their client, and lets the others finish.
+    pub(super) fn close(&self) {
+        let mut table = self.table();
+        table.closed = true;
+        while table.evict() {}
+        self.changed.notify_all();
+    }
+
+    /// Waits until all connections have ended, or the deadline.
+    pub(super) fn wait_until_empty(&self, deadline: Instant) {
+        let mut table = self.table();
+        while !table.lines.is_empty() {
+            let Some(left) = deadline
+                .checked_duration_since(clock::tick())
+                .filter(|left| !left.is_zero())
+            else {
+                return;
+            };
+            table = self
+                .changed
+                .wait_timeout(table, left)
+                .map_or_else(|e| e.into_inner().0, |w| w.0);
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.table().closed
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Ends the connection that has waited longest. `false` when none waits.
+    fn evict(&mut self) -> bool {
+        let waiting = self.lines.iter().filter_map(|(number, line)| {
+            let state = line.state();
+            state
+                .phase
+                .is_waiting()
+                .then_some((state.waiting_since, *number))
+        });
+        let Some((_, number)) = waiting.min() else {
+            return false;
+        };
+        if let Some(line) = self.lines.remove(&number) {
+            let _ = line.socket.shutdown(Shutdown::Both);
+        }
+        true
+    }
+}
