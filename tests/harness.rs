@@ -213,7 +213,11 @@ pub fn all_files(dir: impl AsRef<Path>) -> BTreeMap<String, Vec<u8>> {
 ///
 /// `RUNBOOK_BIN` names another binary, so that the same tests run against a release.
 pub fn runbook(working_dir: &Path) -> Command {
-    let built = || env!("CARGO_BIN_EXE_runbook").into();
+    let built = || {
+        option_env!("CARGO_BIN_EXE_runbook")
+            .expect("RUNBOOK_BIN names the binary")
+            .into()
+    };
     let binary: PathBuf = std::env::var_os("RUNBOOK_BIN").map_or_else(built, PathBuf::from);
     let binary = std::path::absolute(binary).expect("the binary has a path");
     let mut command = Command::new(binary);

@@ -14,3 +14,4 @@ mod stand_in;
 
 mod journey;
 mod layout;
+mod readme;

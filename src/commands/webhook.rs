@@ -1,6 +1,7 @@
 //! `runbook webhook`: puts the server together, and takes it apart again when told to.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -26,6 +27,8 @@ use crate::webhook::{Access, Webhook};
 
 /// How long what is in flight may take after TERM or INT.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Where the RunbookAI agent keeps its requests, from the directory that it runs in.
+const AGENT_DIR: &str = ".runbook/pending";
 /// How often certificates are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -216,6 +219,11 @@ fn open(settings: &WebhookSettings) -> Result<Directory, Complaint> {
     if store.is_on_network() {
         log::warn!(
             "{shown} is on a network filesystem: it is polled every 250 ms instead of watched"
+        );
+    }
+    if store.is_missing_requests_in(Path::new(AGENT_DIR)) {
+        log::warn!(
+            "the RunbookAI agent waits for answers in {AGENT_DIR}, which is not served; --pending-dir {AGENT_DIR} serves it"
         );
     }
     Ok(store)

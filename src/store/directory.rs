@@ -91,6 +91,17 @@ impl Directory {
         self.network
     }
 
+    /// Whether requests of the RunbookAI agent wait in another directory, which is not served.
+    pub fn is_missing_requests_in(&self, other: &Path) -> bool {
+        let elsewhere = other.canonicalize().is_ok_and(|other| other != self.path);
+        let files = std::fs::read_dir(other)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        let mut names = files.filter_map(|file| file.file_name().into_string().ok());
+        elsewhere && names.any(|name| name.ends_with("_pending.json"))
+    }
+
     /// Removes what dead processes left behind and delivers what they had decided.
     fn clear_up(&self) -> io::Result<()> {
         for folder in [self.path.clone(), self.intents()] {
