@@ -208,7 +208,7 @@ impl Approval {
     pub fn settle(&mut self, effect: Effect) {
         if let Some(Value::Array(entries)) = self.fields.get_mut("effectsOwed") {
             entries
-                .retain(|entry| Owed::deserialize(entry).is_ok_and(|owed| owed.effect != effect));
+                .retain(|entry| !Owed::deserialize(entry).is_ok_and(|owed| owed.effect == effect));
             if entries.is_empty() {
                 self.fields.shift_remove("effectsOwed");
             }
