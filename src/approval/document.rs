@@ -245,6 +245,13 @@ impl Approval {
     }
 }
 
+impl Damage {
+    /// What is wrong with a document that could not even be read as one.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

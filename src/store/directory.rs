@@ -12,7 +12,7 @@ use super::index::{Index, Place};
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile};
 use super::{Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable};
-use crate::approval::{Approval, ApprovalId, Ballot, Status, parse_object};
+use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
@@ -132,7 +132,15 @@ impl Directory {
 
     /// Finds an approval. The lock must be held if it is to be changed.
     fn find(&self, id: &ApprovalId) -> Result<Option<(Approval, Source)>, StoreError> {
-        let what = || format!("read {id}");
+        let read = |path: &Path| {
+            durable::read(path).map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => StoreError::Damaged {
+                    id: id.clone(),
+                    damage: Damage::new(reason(&error)),
+                },
+                _ => io_error(format!("read {id}"))(error),
+            })
+        };
         let parse = |bytes: &[u8]| {
             Approval::parse(id, bytes).map_err(|damage| StoreError::Damaged {
                 id: id.clone(),
@@ -140,23 +148,20 @@ impl Directory {
             })
         };
         let mut answered = false;
-        if let Some((bytes, metadata)) = durable::read(&self.file(id)).map_err(io_error(what()))? {
+        if let Some((bytes, metadata)) = read(&self.file(id))? {
             match recognise(&bytes) {
                 None => return Ok(Some((parse(&bytes)?, Source::File(metadata)))),
                 Some(AgentFile::Answer) => answered = true,
                 Some(AgentFile::Request { .. }) => {}
             }
         }
-        if let Some((bytes, metadata)) =
-            durable::read(&self.intent(id)).map_err(io_error(what()))?
-        {
+        if let Some((bytes, metadata)) = read(&self.intent(id))? {
             return Ok(Some((parse(&bytes)?, Source::Intent(metadata))));
         }
         if answered {
             return Err(StoreError::AnsweredElsewhere);
         }
-        let request = durable::read(&self.path.join(runbookai::request_name(id)))
-            .map_err(io_error(what()))?;
+        let request = read(&self.path.join(runbookai::request_name(id)))?;
         Ok(match request.and_then(|(bytes, _)| recognise(&bytes)) {
             Some(AgentFile::Request { created_at }) => {
                 Some((runbookai::as_approval(id, created_at), Source::AgentRequest))

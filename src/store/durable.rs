@@ -32,6 +32,9 @@ impl Stamp {
 }
 
 /// Reads a whole file; `None` when there is none. Links are not followed and pipes not waited for.
+///
+/// # Errors
+/// `InvalidData` when it is no plain file of a sensible size, and trying again would not help.
 pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let open = || {
@@ -44,11 +47,12 @@ pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         // A network filesystem may remember a file that a rename has replaced.
         Err(error) if error.kind() == ErrorKind::StaleNetworkFileHandle => open()?,
+        Err(error) if is_odd(&error) => return Err(not_a_file()),
         file => file?,
     };
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(Error::new(ErrorKind::InvalidData, "not a regular file"));
+        return Err(not_a_file());
     }
     let mut bytes =
         Vec::with_capacity(usize::try_from(metadata.size().min(LARGEST)).unwrap_or(0) + 1);
@@ -57,6 +61,16 @@ pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
         return Err(Error::new(ErrorKind::InvalidData, "larger than 1 MiB"));
     }
     Ok(Some((bytes, metadata)))
+}
+
+/// Whether opening failed because the name is a link or a socket.
+fn is_odd(error: &Error) -> bool {
+    let odd = [rustix::io::Errno::LOOP, rustix::io::Errno::NXIO];
+    rustix::io::Errno::from_io_error(error).is_some_and(|error| odd.contains(&error))
+}
+
+fn not_a_file() -> Error {
+    Error::new(ErrorKind::InvalidData, "not a regular file")
 }
 
 /// Creates `path` with `bytes` in it, synced. It is removed again when that fails. With `like`, it
