@@ -72,6 +72,13 @@ pub(super) struct Index {
     settled: bool,
 }
 
+/// Whether whoever made a file may still be writing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    Done,
+    MaybeAtIt,
+}
+
 enum Watch {
     /// The kernel tells.
     Told {
@@ -210,7 +217,8 @@ impl Index {
     /// Watches before the first read, so that nothing falls between the two.
     fn start_watching(&self) -> io::Result<Watch> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let what = WatchFlags::CLOSE_WRITE
+        let what = WatchFlags::CREATE
+            | WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
             | WatchFlags::DELETE
@@ -228,7 +236,7 @@ impl Index {
         let Watch::Told { inotify, places } = &self.watch else {
             return Ok(());
         };
-        let mut changed = HashSet::new();
+        let mut changed = HashMap::new();
         let mut complete = true;
         let mut buffer = [MaybeUninit::uninit(); 8192];
         let mut events = Reader::new(inotify, &mut buffer);
@@ -250,11 +258,24 @@ impl Index {
             if let (Some((_, place)), Some(name)) = (place, event.file_name())
                 && let Some(name) = stem(OsStr::from_bytes(name.to_bytes()))
             {
-                changed.insert((*place, name));
+                // A link is whole when it appears, and nobody closes it.
+                let writer = if event.events() == ReadFlags::CREATE {
+                    Writer::MaybeAtIt
+                } else {
+                    Writer::Done
+                };
+                let last = changed.entry((*place, name)).or_insert(writer);
+                if *last == Writer::MaybeAtIt {
+                    *last = writer;
+                }
             }
         }
-        for name in changed {
-            self.look(name)?;
+        for (name, writer) in changed {
+            if let Err(error) = self.look(name, writer) {
+                // What the kernel told is used up, so everything is to be looked at again.
+                self.watch = Watch::Lost;
+                return Err(error);
+            }
         }
         if complete {
             return Ok(());
@@ -277,7 +298,7 @@ impl Index {
                 if let Some(stem) = stem(&file?.file_name()) {
                     let name = (place, stem);
                     gone.remove(&name);
-                    self.look(name)?;
+                    self.look(name, Writer::Done)?;
                 }
             }
         }
@@ -289,7 +310,7 @@ impl Index {
     }
 
     /// Looks at one file, and reads it when it is new or has changed.
-    fn look(&mut self, name: Name) -> io::Result<()> {
+    fn look(&mut self, name: Name, writer: Writer) -> io::Result<()> {
         let path = self.path(&name);
         let metadata = match std::fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -314,6 +335,10 @@ impl Index {
             Ok(Some((bytes, metadata))) => (Stamp::of(&metadata), self.classify(&name, &bytes)),
             Err(error) => (stamp, Err(reason(&error))),
         };
+        if entry.is_err() && writer == Writer::MaybeAtIt && metadata.is_file() {
+            // It is news when it is closed.
+            return Ok(());
+        }
         let entry = entry.unwrap_or_else(|reason| {
             log::warn!(file:% = path.display(), reason:%; "Unreadable approval file, left as it is");
             Entry::Damaged
