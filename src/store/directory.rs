@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ const PROOF: Duration = Duration::from_millis(250);
 pub struct Directory {
     path: PathBuf,
     owner: String,
-    _alive: Guard,
+    home: Mutex<Home>,
     locks: Locks,
     index: Mutex<Index>,
     network: bool,
@@ -34,6 +34,13 @@ pub struct Directory {
     proven: Mutex<Option<Instant>>,
     /// Answers to the RunbookAI agent that are decided and could not be delivered yet.
     undelivered: Mutex<Vec<ApprovalId>>,
+}
+
+/// The directory that stands at the path, as long as it does.
+struct Home {
+    /// Device and inode.
+    identity: (u64, u64),
+    _alive: Guard,
 }
 
 /// Where an approval was found.
@@ -57,22 +64,15 @@ impl Directory {
         let path = made
             .and_then(|()| path.canonicalize())
             .map_err(io_error("make the pending directory"))?;
-        for folder in [runbookai::FOLDER, BALLOTS] {
-            let made = DirBuilder::new()
-                .mode(0o700)
-                .recursive(true)
-                .create(path.join(folder));
-            made.map_err(io_error("make a folder in the pending directory"))?;
-        }
         let network = is_network_filesystem(&path);
         let owner = fresh_name().map_err(io_error("get random bytes"))?;
         let locks = Locks::of(&path);
-        let alive = locks.announce(&owner)?;
+        let home = Mutex::new(Home::move_in(&path, &locks, &owner)?);
         let index = Mutex::new(Index::new(&path, keep_decided, network));
         let directory = Self {
             path,
             owner,
-            _alive: alive,
+            home,
             locks,
             index,
             network,
@@ -100,6 +100,18 @@ impl Directory {
             .filter_map(Result::ok);
         let mut names = files.filter_map(|file| file.file_name().into_string().ok());
         elsewhere && names.any(|name| name.ends_with("_pending.json"))
+    }
+
+    /// Takes notice when another directory stands at the path, because one was moved or mounted
+    /// there: the kernel goes on telling about the old one.
+    fn stay_home(&self) -> Result<(), StoreError> {
+        let mut home = lock(&self.home);
+        if home.identity != identity(&self.path)? {
+            *home = Home::move_in(&self.path, &self.locks, &self.owner)?;
+            self.index().start_over();
+            log::warn!(path:% = self.path.display(); "Another pending directory stands at this path now");
+        }
+        Ok(())
     }
 
     /// Removes what dead processes left behind and delivers what they had decided.
@@ -291,6 +303,26 @@ impl Directory {
     }
 }
 
+impl Home {
+    /// Makes our folders in the directory and announces this process there.
+    fn move_in(path: &Path, locks: &Locks, owner: &str) -> Result<Self, StoreError> {
+        let identity = identity(path)?;
+        for folder in [runbookai::FOLDER, BALLOTS] {
+            durable::ensure_folder(&path.join(folder))
+                .map_err(io_error("make a folder in the pending directory"))?;
+        }
+        Ok(Self {
+            identity,
+            _alive: locks.announce(owner)?,
+        })
+    }
+}
+
+fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    let metadata = std::fs::metadata(path).map_err(io_error("find the pending directory"))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 impl Store for Directory {
     fn owner(&self) -> &str {
         &self.owner
@@ -331,6 +363,7 @@ impl Store for Directory {
     }
 
     fn census(&self) -> Result<Census, StoreError> {
+        self.stay_home()?;
         self.index()
             .census(clock::now())
             .map_err(io_error("list the pending directory"))
@@ -353,6 +386,7 @@ impl Store for Directory {
     }
 
     fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError> {
+        self.stay_home()?;
         self.deliver_late();
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
         self.index()
@@ -386,11 +420,7 @@ impl Store for Directory {
             }
             Some((_, Source::File(_))) => {
                 let archive = self.path.join("archive");
-                DirBuilder::new()
-                    .mode(0o700)
-                    .recursive(true)
-                    .create(&archive)
-                    .map_err(failed)?;
+                durable::ensure_folder(&archive).map_err(failed)?;
                 // An id that was used before keeps its first record: the next one gets a number.
                 let names = (1..).map(|n| {
                     if n == 1 {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Error, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{OFlags, RenameFlags};
@@ -137,6 +137,15 @@ pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
             std::fs::remove_file(from)
         }
         moved => moved.map_err(Error::from),
+    }
+}
+
+/// Makes a folder in one that is there; one that is missing is somebody's trouble, not to be
+/// papered over.
+pub(super) fn ensure_folder(path: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 

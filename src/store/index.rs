@@ -175,6 +175,16 @@ impl Index {
         Ok(chores)
     }
 
+    /// Lists everything again, because it is another directory.
+    pub(super) fn start_over(&mut self) {
+        self.watch = match self.watch {
+            Watch::Polling { .. } => Watch::Polling {
+                next: clock::tick(),
+            },
+            Watch::Told { .. } | Watch::Lost => Watch::Lost,
+        };
+    }
+
     /// Notes what this process has written itself, so that it need not be read back.
     pub(super) fn note(&mut self, place: Place, approval: &Approval, metadata: &Metadata) {
         let entry = self.entry_of(place, approval);

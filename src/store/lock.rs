@@ -7,14 +7,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs2::FileExt;
 use sha2::{Digest, Sha256};
 
-use super::StoreError;
+use super::{StoreError, durable};
 use crate::approval::ApprovalId;
 use crate::clock;
 
@@ -101,10 +101,7 @@ impl Locks {
             if error.kind() != ErrorKind::NotFound {
                 return Err(error);
             }
-            std::fs::DirBuilder::new()
-                .mode(0o700)
-                .recursive(true)
-                .create(&self.folder)?;
+            durable::ensure_folder(&self.folder)?;
             options.open(self.folder.join(name))
         })
     }
