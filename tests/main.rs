@@ -15,3 +15,4 @@ mod stand_in;
 mod journey;
 mod layout;
 mod readme;
+mod store;
