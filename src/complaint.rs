@@ -91,13 +91,20 @@ impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
         self.0.chars().try_for_each(|c| match c {
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
-                write!(f, "{}", c.escape_unicode())
-            }
             c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c if steers(c) => write!(f, "{}", c.escape_unicode()),
             c => f.write_char(c),
         })
     }
+}
+
+/// Whether a character moves the cursor, ends a line or turns the direction of writing.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}'
+        )
 }
 
 /// Why the system refused, in our style: lower case, without the number.

@@ -3,14 +3,15 @@
 //! A record's key-value pairs are its details. As text, a detail is an indented line:
 //! `approvalId` becomes `  Approval ID: apr-abc123`; the key `note` stands without a label.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 
 use crate::clock;
-use crate::complaint::Printable;
+use crate::complaint::{Printable, steers};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,16 @@ fn json(record: &Record) -> String {
             .into_iter()
             .map(|(key, value)| (key, value.into())),
     );
-    serde_json::Value::Object(object).to_string() + "\n"
+    // JSON wants only the oldest control characters escaped; terminals obey more of them.
+    let mut line = String::new();
+    for c in serde_json::Value::Object(object).to_string().chars() {
+        if steers(c) {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
+    line + "\n"
 }
 
 fn details(record: &Record) -> Vec<(String, String)> {
