@@ -12,6 +12,7 @@
 mod harness;
 mod stand_in;
 
+mod attacks;
 mod journey;
 mod layout;
 mod readme;
