@@ -17,3 +17,4 @@ mod journey;
 mod layout;
 mod readme;
 mod store;
+mod witness;
