@@ -3,6 +3,11 @@
 //! The server is the real one, as are the signature, the files and the HTTP; only Slack is played,
 //! by the stand-in that the tests use.
 
+#![allow(
+    clippy::expect_used,
+    reason = "the harness says what it expects by unwrapping it"
+)]
+
 #[path = "../tests/harness.rs"]
 mod harness;
 #[path = "../tests/stand_in.rs"]

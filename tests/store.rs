@@ -563,13 +563,14 @@ fn a_start_removes_the_temporaries_of_the_dead_and_of_nobody_else() {
     let living = Server::builder().dir(&dir).start();
     let owner = owner_in(&dir);
     let dead = [
-        ".tmp.adeadowner.7".to_owned(),
-        ".tmp.x".to_owned(),
-        ".runbookai/.tmp.adeadowner.8".to_owned(),
+        ".tmp.adeadserversname.7".to_owned(),
+        ".runbookai/.tmp.adeadserversname.8".to_owned(),
+        ".ballots/.tmp.adeadserversname.9".to_owned(),
     ];
     let kept = [
         format!(".tmp.{owner}.999999"),
         format!(".runbookai/.tmp.{owner}.999998"),
+        ".tmp.XYZ123".to_owned(),
         ".somebody-elses.tmp".to_owned(),
     ];
     for name in dead.iter().chain(&kept) {
@@ -581,8 +582,8 @@ fn a_start_removes_the_temporaries_of_the_dead_and_of_nobody_else() {
     second.terminate();
     living.kill();
     let _third = Server::builder().dir(&dir).start();
-    assert_eq!(temporaries(&dir), Vec::<String>::new());
-    assert!(dir.join(&kept[2]).exists());
+    assert_eq!(temporaries(&dir), [kept[2].as_str()]);
+    assert!(kept[2..].iter().all(|name| dir.join(name).exists()));
     owner_in(&dir);
 }
 

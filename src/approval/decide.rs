@@ -116,23 +116,27 @@ pub fn decide(approval: &Approval, ballot: &Ballot, policy: &Policy, now: Timest
     if voter.external && !rule.allow_external {
         return Verdict::Refused(Refusal::External);
     }
-    if !rule.users.is_empty()
-        && !rule
-            .users
-            .iter()
-            .any(|user| user.as_str() == voter.person.id)
-    {
+    let is_listed =
+        |id: &str| rule.users.is_empty() || rule.users.iter().any(|user| user.as_str() == id);
+    if !is_listed(&voter.person.id) {
         return Verdict::Refused(Refusal::NotAnApprover);
     }
     if ballot.choice == Choice::Deny {
         return Verdict::Decided(Status::Denied);
     }
     let asked = approval.text("requestedBy").and_then(UserId::parse_mention);
-    if !policy.allow_self_approval && asked.is_some_and(|asked| asked.as_str() == voter.person.id) {
+    let is_own = |id: &str| {
+        !policy.allow_self_approval && asked.as_ref().is_some_and(|asked| asked.as_str() == id)
+    };
+    if is_own(&voter.person.id) {
         return Verdict::Refused(Refusal::OwnRequest);
     }
     let needed = policy.approvals_needed(approval.risk());
-    let mut people: Vec<&str> = approval.approvers().collect();
+    // Votes count by the policy of now, not of when they were cast.
+    let mut people: Vec<&str> = approval
+        .approvers()
+        .filter(|id| is_listed(id) && !is_own(id))
+        .collect();
     people.sort_unstable();
     people.dedup();
     if people.contains(&voter.person.id.as_str()) && people.len() < needed {

@@ -146,6 +146,14 @@ impl Approval {
             .map(|vote| vote.by.id.as_str())
     }
 
+    /// Whether anything is owed, be it something that only another version can read.
+    pub fn owes(&self) -> bool {
+        self.fields
+            .get("effectsOwed")
+            .and_then(Value::as_array)
+            .is_some_and(|owed| !owed.is_empty())
+    }
+
     /// The consequences that are still owed. Entries that we cannot read belong to another version
     /// and are left alone.
     pub fn owed(&self) -> impl Iterator<Item = Owed> {
@@ -166,8 +174,8 @@ impl Approval {
             at,
             reason: ballot.reason.clone(),
         };
+        self.append("decisions", json(&vote));
         self.votes.push(vote);
-        self.fields.insert("decisions".into(), json(&self.votes));
     }
 
     /// Makes the approval final.
@@ -193,14 +201,14 @@ impl Approval {
 
     /// Adds a consequence.
     pub fn owe(&mut self, owed: &Owed) {
-        let entries = self
-            .fields
-            .entry("effectsOwed")
-            .or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(entries) = entries {
-            entries.push(json(owed));
-        } else {
-            *entries = Value::Array(vec![json(owed)]);
+        self.append("effectsOwed", json(owed));
+    }
+
+    /// Adds an entry to a list, leaving the others as they came.
+    fn append(&mut self, key: &str, entry: Value) {
+        match self.fields.get_mut(key) {
+            Some(Value::Array(entries)) => entries.push(entry),
+            _ => drop(self.fields.insert(key.into(), Value::Array(vec![entry]))),
         }
     }
 
@@ -218,15 +226,10 @@ impl Approval {
     /// Takes a consequence off the list for good, because it cannot be done, and says why.
     pub fn give_up(&mut self, effect: Effect, error: &str, at: Timestamp) {
         self.settle(effect);
-        let failed = serde_json::json!({ "effect": effect, "error": error, "at": at });
-        match self
-            .fields
-            .entry("effectsFailed")
-            .or_insert_with(|| Value::Array(Vec::new()))
-        {
-            Value::Array(entries) => entries.push(failed),
-            other => *other = Value::Array(vec![failed]),
-        }
+        self.append(
+            "effectsFailed",
+            serde_json::json!({ "effect": effect, "error": error, "at": at }),
+        );
     }
 
     /// Makes `owner` the one who does everything that is owed.
@@ -235,11 +238,8 @@ impl Approval {
             return;
         };
         for entry in entries {
-            if let Ok(owed) = Owed::deserialize(&*entry) {
-                *entry = json(&Owed {
-                    owner: owner.to_owned(),
-                    ..owed
-                });
+            if Owed::deserialize(&*entry).is_ok() {
+                entry["owner"] = owner.into();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Risk;
 
 /// A Slack user id: `U` or `W`, then capitals and digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserId(String);
 
 impl UserId {
@@ -22,6 +22,7 @@ impl UserId {
 
     /// Reads an id that stands bare or as Slack's mention, `<@U…>` or `<@U…|name>`.
     pub fn parse_mention(text: &str) -> Option<Self> {
+        let text = text.trim();
         let inner = text
             .strip_prefix("<@")
             .and_then(|rest| rest.strip_suffix('>'));
@@ -99,6 +100,7 @@ mod tests {
             "W012A3CDE",
             "<@U061F7AUR>",
             "<@U061F7AUR|alice>",
+            " <@U061F7AUR> ",
         ] {
             assert!(UserId::parse_mention(good).is_some(), "{good}");
         }
@@ -111,7 +113,6 @@ mod tests {
             "S061F7AUR",
             "<@U1> <!channel>",
             "<@U1",
-            "U1 ",
         ] {
             assert!(UserId::parse_mention(bad).is_none(), "{bad}");
         }

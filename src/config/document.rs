@@ -29,6 +29,12 @@ pub(super) fn parse(text: &str) -> Result<Spanned<Node>, Fault> {
         let (at, what) = (error.location(), error.without_snippet().to_string());
         // Its own words end with the place, which we say in front.
         let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
+        let several = what.starts_with("multiple YAML documents");
+        let what = if several {
+            "there is more than one document".into()
+        } else {
+            what
+        };
         Fault { at, what }
     })
 }

@@ -117,7 +117,10 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         )
         .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app"));
     }
-    let bot_token = match token.or(file.text("incident.slack.botToken")?) {
+    let token = token
+        .or(file.text("incident.slack.botToken")?)
+        .filter(|text| !text.trim().is_empty());
+    let bot_token = match token {
         Some(text) => Some(BotToken::new(&text).ok_or_else(|| {
             Complaint::usage("the bot token has characters that no token has")
                 .hint("copy it again from Slack")
@@ -278,8 +281,8 @@ fn api_base(environment: &Environment) -> Result<api::Base, Complaint> {
         .value("SLACK_API_URL")
         .map_err(Complaint::usage)?;
     let url = url.unwrap_or_else(|| api::DEFAULT_BASE.into());
-    api::Base::parse(&url)
-        .ok_or_else(|| Complaint::usage(format!("SLACK_API_URL {url} is no http or https URL")))
+    api::Base::parse(&url).ok_or_else(|| // It may hold a password, so it is not repeated.
+        Complaint::usage("SLACK_API_URL is no http or https URL without a user and a query"))
 }
 
 fn proxy(environment: &Environment) -> Result<Option<Proxy>, Complaint> {
@@ -369,7 +372,7 @@ fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
             text.parse().ok().filter(|n| (1..=100).contains(n))
         })?;
         let rule = LevelRule {
-            users: users.unwrap_or_else(|| base.users.clone()),
+            users: users.map_or_else(|| base.users.clone(), without_doubles),
             min_approvals: least.unwrap_or(base.min_approvals),
             allow_external: file
                 .flag(&path("allowExternal"))?
@@ -399,6 +402,12 @@ fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
         }
     }
     Ok(policy)
+}
+
+fn without_doubles(mut users: Vec<UserId>) -> Vec<UserId> {
+    users.sort_unstable();
+    users.dedup();
+    users
 }
 
 /// Rules that this version would not hold up stop the start: it must not look as if they held.

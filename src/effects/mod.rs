@@ -1,8 +1,8 @@
 //! What follows from a decision: Slack's message changes, the clicker is told.
 //!
 //! What a decision owes stands in the approval's own document, so a crash loses none of it. A
-//! fixed number of threads works it off; whatever fails is tried again after a while, and nothing
-//! that waits for one approval delays another.
+//! fixed number of threads works it off; whatever fails makes room for the others and is tried again
+//! after a while.
 
 mod decision;
 mod queue;
@@ -11,6 +11,7 @@ mod update_message;
 
 pub use decision::Outcome;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -131,12 +132,11 @@ impl Effects {
     /// One thread's life: jobs as they come due.
     fn work(&self) {
         while let Some(mut job) = self.queue.next() {
-            let attempt = match &job.task {
-                Task::UpdateMessage(id) => {
-                    update_message::attempt(&*self.store, &self.terms().slack, id)
-                }
-                Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
-            };
+            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&job.task)));
+            let attempt = attempt.unwrap_or_else(|_| {
+                log::error!("An effect panicked; this is a bug");
+                Attempt::Again { pause: None }
+            });
             job.attempts += 1;
             match attempt {
                 Attempt::Done => self.queue.finish(&job),
@@ -145,6 +145,15 @@ impl Effects {
                     self.queue.again(job, pause);
                 }
             }
+        }
+    }
+
+    fn attempt(&self, task: &Task) -> Attempt {
+        match task {
+            Task::UpdateMessage(id) => {
+                update_message::attempt(&*self.store, &self.terms().slack, id)
+            }
+            Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
         }
     }
 

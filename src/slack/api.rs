@@ -21,8 +21,11 @@ const CONNECT: Duration = Duration::from_secs(3);
 const CALL: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read.
 const ANSWER: u64 = 1 << 20;
-/// The longest `Retry-After` that is believed.
+/// The `Retry-After` that is believed, from and to.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The pause after a 429 that does not say.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// A bot token. It cannot be displayed.
 #[derive(Clone)]
@@ -134,6 +137,8 @@ pub struct Client {
 
 impl Client {
     pub fn new(base: Base, token: Option<BotToken>, proxy: Option<Proxy>) -> Self {
+        // HTTPS_PROXY is for https only, as everywhere.
+        let proxy = proxy.filter(|_| base.url.starts_with("https:"));
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -253,15 +258,13 @@ fn send(request: Post, body: &Value) -> Result<(u16, Vec<u8>), CallError> {
         .send(body.to_string());
     let mut response = sent.map_err(|error| CallError::Failed(describe(&error)))?;
     let status = response.status().as_u16();
-    if status == 429 {
-        let wait = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        return Err(CallError::Limited(
-            wait.map_or(Duration::from_secs(30), Duration::from_secs)
-                .min(LONGEST_WAIT),
-        ));
+    let wait = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let wait = wait.map(|seconds| Duration::from_secs(seconds).clamp(SHORTEST_WAIT, LONGEST_WAIT));
+    if let (429, wait) | (503, wait @ Some(_)) = (status, wait) {
+        return Err(CallError::Limited(wait.unwrap_or(UNKNOWN_WAIT)));
     }
     if status >= 500 || status == 408 {
         return Err(CallError::Failed(format!("HTTP status {status}")));

@@ -20,7 +20,7 @@ pub enum Delivery {
 /// The event inside an `event_callback`.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct Event {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     pub kind: String,
 }
 

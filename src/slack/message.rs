@@ -2,8 +2,8 @@
 //!
 //! Block Kit's limits count characters after `&`, `<` and `>` have become entities. mrkdwn cannot
 //! escape backticks, `*` or `_`, so what came from a file or a person stands in `plain_text` or in
-//! a preformatted block, where nothing is markup; only our own words and checked user ids are
-//! mrkdwn. Source: <https://docs.slack.dev/reference/block-kit/blocks>
+//! a preformatted block, where nothing is markup; mrkdwn has only our own words, checked user ids
+//! and, for who is no Slack user, an escaped name. Source: <https://docs.slack.dev/reference/block-kit/blocks>
 
 use std::fmt::Write as _;
 

@@ -69,35 +69,35 @@ pub fn commit(
 /// Makes the approval owe the update of its message, if there is any way to reach one.
 fn owe_message(approval: &mut Approval, click: &Route, path: MessagePath, owner: &str) {
     let own = |key: &str| approval.text(key).map(str::to_owned);
-    let route = match path {
-        MessagePath::ResponseUrl => Route {
-            response_url: click.response_url.clone(),
-            ..Route::default()
-        },
-        // The channel and ts that posting returned; what a click says only where those are unknown.
-        MessagePath::BotToken => match (own("slackChannel"), own("slackMessageTs")) {
-            (Some(channel), Some(ts)) => Route {
-                channel: Some(channel),
-                ts: Some(ts),
-                response_url: None,
-            },
-            _ => Route {
-                response_url: None,
-                ..click.clone()
-            },
-        },
+    let by_url = || Route {
+        response_url: click.response_url.clone(),
+        ..Route::default()
     };
-    if route.response_url.is_some() || (route.channel.is_some() && route.ts.is_some()) {
-        let since = clock::now();
-        approval.owe(&Owed {
-            effect: Effect::UpdateMessage,
-            owner: owner.to_owned(),
-            since,
-            route,
-        });
-    } else {
+    let message = |channel: Option<String>, ts: Option<String>| match (channel, ts) {
+        (Some(channel), Some(ts)) => Some(Route {
+            channel: Some(channel),
+            ts: Some(ts),
+            response_url: None,
+        }),
+        _ => None,
+    };
+    let route = match path {
+        MessagePath::ResponseUrl => by_url(),
+        // The channel and ts that posting returned; what a click says only where those are unknown.
+        MessagePath::BotToken => message(own("slackChannel"), own("slackMessageTs"))
+            .or_else(|| message(click.channel.clone(), click.ts.clone()))
+            .unwrap_or_else(by_url),
+    };
+    if route == Route::default() {
         log::warn!(approvalId:% = approval.id(); "No way to update this approval's message");
+        return;
     }
+    approval.owe(&Owed {
+        effect: Effect::UpdateMessage,
+        owner: owner.to_owned(),
+        since: clock::now(),
+        route,
+    });
 }
 
 /// Makes an approval `expired` if its time is over, owing the update of its message. The approval

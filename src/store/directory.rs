@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::index::{Index, Place};
+use super::ballots::Ballots;
+use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile};
 use super::{Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable};
@@ -16,8 +17,6 @@ use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
-/// Ballots that wait for their approval.
-const BALLOTS: &str = ".ballots";
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
 
@@ -27,6 +26,7 @@ pub struct Directory {
     owner: String,
     home: Mutex<Home>,
     locks: Locks,
+    ballots: Ballots,
     index: Mutex<Index>,
     network: bool,
     /// Numbers the temporaries of this process.
@@ -70,6 +70,7 @@ impl Directory {
         let home = Mutex::new(Home::move_in(&path, &locks, &owner)?);
         let index = Mutex::new(Index::new(&path, keep_decided, network));
         let directory = Self {
+            ballots: Ballots::of(&path),
             path,
             owner,
             home,
@@ -116,8 +117,8 @@ impl Directory {
 
     /// Removes what dead processes left behind and delivers what they had decided.
     fn clear_up(&self) -> io::Result<()> {
-        for folder in [self.path.clone(), self.intents()] {
-            for file in std::fs::read_dir(&folder)?.filter_map(Result::ok) {
+        for folder in [&self.path, &self.intents(), self.ballots.folder()] {
+            for file in std::fs::read_dir(folder)?.filter_map(Result::ok) {
                 let Ok(name) = file.file_name().into_string() else {
                     continue;
                 };
@@ -130,13 +131,10 @@ impl Directory {
             }
         }
         self.deliver_late();
-        let waiting = self.ballots()?;
         for owner in self.locks.owners()? {
-            let needed = waiting
-                .iter()
-                .any(|name| temporary_owner(name) == Some(&owner));
-            if owner != self.owner && !needed && self.locks.is_dead(&owner) {
-                self.locks.forget(&owner);
+            let needed = self.ballots.are_owned_by(&owner);
+            if owner != self.owner && !needed {
+                self.locks.forget_if_dead(&owner);
             }
         }
         Ok(())
@@ -184,34 +182,33 @@ impl Directory {
 
     /// Writes an approval to where it was found.
     fn write(&self, approval: &Approval, source: &Source) -> io::Result<Durability> {
-        let (place, folder, like) = match source {
-            Source::File(metadata) => (Place::Approvals, self.path.clone(), Some(metadata)),
-            Source::Intent(metadata) => (Place::Intents, self.intents(), Some(metadata)),
-            Source::AgentRequest => (Place::Intents, self.intents(), None),
+        let (folder, like) = match source {
+            Source::File(metadata) => (self.path.clone(), Some(metadata)),
+            Source::Intent(metadata) => (self.intents(), Some(metadata)),
+            Source::AgentRequest => (self.intents(), None),
         };
         let name = format!("{}.json", approval.id());
-        let (metadata, durability) = durable::replace(
+        durable::replace(
             &folder,
             &name,
             &self.temporary(),
             &approval.to_bytes(),
             like,
-        )?;
-        self.index().note(place, approval, &metadata);
-        Ok(durability)
+        )
     }
 
     /// Decides a request of the RunbookAI agent: the ready answer, the intent, the delivery.
     fn answer_agent(&self, approval: &Approval, source: &Source) -> io::Result<Durability> {
         let ready = self.ready(approval.id());
-        match runbookai::answer(approval) {
-            None => return self.write(approval, source),
-            Some(answer) => {
-                // One without an intent is the rest of an attempt that failed.
-                let _ = std::fs::remove_file(&ready);
-                durable::create(&ready, &answer, None)?;
-            }
+        // One that is there is the rest of an attempt that failed before its intent was written.
+        match std::fs::remove_file(&ready) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        let Some(answer) = runbookai::answer(approval) else {
+            return self.write(approval, source);
+        };
+        durable::create(&ready, &answer, None)?;
         let written = self.write(approval, source);
         match written {
             Err(_) => drop(std::fs::remove_file(&ready)),
@@ -247,7 +244,10 @@ impl Directory {
         let ready = self.ready(id);
         let intent = durable::read(&self.intent(id))?
             .and_then(|(bytes, _)| Approval::parse(id, &bytes).ok());
-        if intent.is_none_or(|intent| intent.status() == Status::Pending) {
+        if intent
+            .and_then(|intent| runbookai::answer(&intent))
+            .is_none()
+        {
             return std::fs::remove_file(&ready);
         }
         match durable::move_to(&ready, &self.file(id)) {
@@ -263,14 +263,6 @@ impl Directory {
             Durability::Durable => Ok(()),
             Durability::Unsynced(error) => Err(error),
         }
-    }
-
-    /// The names of the waiting ballots' files.
-    fn ballots(&self) -> io::Result<Vec<String>> {
-        let files = std::fs::read_dir(self.path.join(BALLOTS))?;
-        Ok(files
-            .filter_map(|file| file.ok()?.file_name().into_string().ok())
-            .collect())
     }
 
     fn file(&self, id: &ApprovalId) -> PathBuf {
@@ -307,8 +299,8 @@ impl Home {
     /// Makes our folders in the directory and announces this process there.
     fn move_in(path: &Path, locks: &Locks, owner: &str) -> Result<Self, StoreError> {
         let identity = identity(path)?;
-        for folder in [runbookai::FOLDER, BALLOTS] {
-            durable::ensure_folder(&path.join(folder))
+        for folder in [&path.join(runbookai::FOLDER), Ballots::of(path).folder()] {
+            durable::ensure_folder(folder)
                 .map_err(io_error("make a folder in the pending directory"))?;
         }
         Ok(Self {
@@ -413,9 +405,7 @@ impl Store for Directory {
         let failed = |error| io_error(format!("archive {id}"))(error);
         let _lock = self.locks.lock(id)?;
         match self.find(id)? {
-            Some((approval, _))
-                if approval.status() == Status::Pending || approval.owed().next().is_some() =>
-            {
+            Some((approval, _)) if approval.status() == Status::Pending || approval.owes() => {
                 Ok(())
             }
             Some((_, Source::File(_))) => {
@@ -443,47 +433,19 @@ impl Store for Directory {
     }
 
     fn defer(&self, ballot: &Ballot) -> Result<(), StoreError> {
-        let failed = |error| io_error("keep a click that waits")(error);
-        let bytes = serde_json::to_vec(ballot).map_err(|error| failed(error.into()))?;
-        let folder = self.path.join(BALLOTS);
-        let name = self.temporary();
-        durable::create(&folder.join(&name), &bytes, None).map_err(failed)?;
-        match durable::sync(&folder) {
-            Durability::Durable => Ok(()),
-            Durability::Unsynced(error) => Err(failed(error)),
-        }
+        let kept = self.ballots.keep(ballot, &self.owner, &self.temporary());
+        kept.map_err(io_error("keep a click that waits"))
     }
 
     fn deferred(&self) -> Result<Vec<Deferred>, StoreError> {
-        let names = self
-            .ballots()
-            .map_err(io_error("list the clicks that wait"))?;
-        let ours = |name: &String| {
-            temporary_owner(name)
-                .is_some_and(|owner| owner == self.owner || self.locks.is_dead(owner))
-        };
-        Ok(names
-            .into_iter()
-            .filter(ours)
-            .filter_map(|name| {
-                let path = self.path.join(BALLOTS).join(&name);
-                let (bytes, _) = durable::read(&path).ok()??;
-                let ballot = serde_json::from_slice(&bytes).ok();
-                if ballot.is_none() && temporary_owner(&name) != Some(&self.owner) {
-                    // Cut off by a crash, so never acknowledged.
-                    let _ = std::fs::remove_file(path);
-                }
-                Some(Deferred {
-                    ballot: ballot?,
-                    name,
-                })
-            })
-            .collect())
+        let is_ours = |owner: &str| owner == self.owner || self.locks.is_dead(owner);
+        self.ballots
+            .waiting(&is_ours)
+            .map_err(io_error("list the clicks that wait"))
     }
 
     fn settle_deferred(&self, deferred: &Deferred) {
-        // One that stays is decided again, which changes nothing.
-        let _ = std::fs::remove_file(self.path.join(BALLOTS).join(&deferred.name));
+        self.ballots.settle(&deferred.name);
     }
 }
 
@@ -509,18 +471,25 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
     |error| StoreError::Io { what, error }
 }
 
-/// Whose temporary it is: `.tmp.OWNER.N`.
+/// Whose temporary it is: `.tmp.OWNER.N`. Other programs make names like it, so it must fit.
 fn temporary_owner(name: &str) -> Option<&str> {
-    name.strip_prefix(".tmp.")?.split('.').next()
+    let (owner, number) = name.strip_prefix(".tmp.")?.split_once('.')?;
+    let ours = owner.len() == OWNER && owner.bytes().all(|b| LETTERS.contains(&b));
+    (ours && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(owner)
 }
 
-/// 80 random bits as lower-case base32.
+/// The letters of base32 (RFC 4648), in lower case.
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Letters of a process's name: 80 bits.
+const OWNER: usize = 16;
+
+/// A name that no other process has, ever.
 fn fresh_name() -> io::Result<String> {
-    let mut bytes = [0; 16];
+    let mut bytes = [0; OWNER];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(bytes
         .iter()
-        .map(|byte| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(byte & 31)]))
+        .map(|byte| char::from(LETTERS[usize::from(byte & 31)]))
         .collect())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Error, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{OFlags, RenameFlags};
@@ -17,15 +17,17 @@ pub(super) const LARGEST: u64 = 1 << 20;
 pub(super) struct Stamp {
     inode: u64,
     modified: (i64, i64),
+    /// Changes with the owner and the mode as well.
+    changed: (i64, i64),
     size: u64,
 }
 
 impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
         Self {
             inode: metadata.ino(),
-            modified,
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             size: metadata.size(),
         }
     }
@@ -75,7 +77,7 @@ fn not_a_file() -> Error {
 
 /// Creates `path` with `bytes` in it, synced. It is removed again when that fails. With `like`, it
 /// takes that file's mode and, where permitted, its owner.
-pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Metadata> {
+pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -89,18 +91,19 @@ pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::
     written
 }
 
-fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Metadata> {
+fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     if let Some(like) = like {
         let own = file.metadata()?;
         if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
-            // Only root may give files away; the content matters more than who owns it.
-            let _ = std::os::unix::fs::fchown(&*file, Some(like.uid()), Some(like.gid()));
+            // Only root may give files away, but a member may choose the group; the content matters
+            // more than either.
+            let both = fchown(&*file, Some(like.uid()), Some(like.gid()));
+            let _ = both.or_else(|_| fchown(&*file, None, Some(like.gid())));
         }
         file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
     }
     file.write_all(bytes)?;
-    file.sync_all()?;
-    file.metadata()
+    file.sync_all()
 }
 
 /// Writes `folder/name` by way of the temporary `temporary` in the same folder.
@@ -114,14 +117,14 @@ pub(super) fn replace(
     temporary: &str,
     bytes: &[u8],
     like: Option<&Metadata>,
-) -> io::Result<(Metadata, Durability)> {
+) -> io::Result<Durability> {
     let temporary = folder.join(temporary);
-    let metadata = create(&temporary, bytes, like)?;
+    create(&temporary, bytes, like)?;
     if let Err(error) = std::fs::rename(&temporary, folder.join(name)) {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    Ok((metadata, sync(folder)))
+    Ok(sync(folder))
 }
 
 /// Renames without ever replacing what is there.
@@ -131,11 +134,11 @@ pub(super) fn replace(
 pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     let here = rustix::fs::CWD;
     match rustix::fs::renameat_with(here, from, here, to, RenameFlags::NOREPLACE) {
-        // Some network filesystems do not know the flag; a link does not replace either.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
+        // Some network filesystems do not know the flag. The lock that is held keeps our own kind away.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if to.exists() => {
+            Err(ErrorKind::AlreadyExists.into())
         }
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => std::fs::rename(from, to),
         moved => moved.map_err(Error::from),
     }
 }

@@ -1,118 +1,73 @@
 //! What the directory holds, known without reading it again.
 //!
 //! Each file is read when it is first seen and when it has changed; counts and due times are kept
-//! as files come and go. On Linux the kernel tells what changed (inotify), and every question
-//! first takes in what it has told, so that an answer is never older than the directory. On a
-//! network filesystem, where the kernel sees only its own host's changes, the directory is listed
-//! again instead, at most every [`POLL`].
+//! as files come and go. Every question first takes in what has changed, so that on a local disk
+//! no answer is older than the directory.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
-use std::fs::Metadata;
 use std::io::{self, ErrorKind};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use std::time::Duration;
 
 use super::durable::{self, Stamp};
 use super::runbookai::{self, AgentFile};
+use super::watch::{Changes, Name, Place, Watch, Writer, stem};
 use super::{Census, Chore};
 use crate::approval::{Approval, ApprovalId, Status, parse_object};
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::complaint::reason;
 
-/// How often a directory is listed where the kernel does not tell.
-const POLL: Duration = Duration::from_millis(250);
-
-/// Which folder a file is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Place {
-    /// The pending directory itself.
-    Approvals,
-    /// Our intents for the RunbookAI agent's requests.
-    Intents,
-}
-
-/// A file's folder and its name without `.json`.
-type Name = (Place, Box<str>);
-
-/// What one file is.
-#[derive(Debug)]
-enum Entry {
-    Approval {
-        status: Status,
-        due: Option<Timestamp>,
-        owner: Option<Box<str>>,
-        notified: bool,
-    },
-    AgentRequest {
-        created_at: Timestamp,
-    },
-    AgentAnswer,
-    Damaged,
-}
-
 pub(super) struct Index {
-    folders: [(Place, PathBuf); 2],
-    keep_decided: Duration,
     watch: Watch,
+    keep_decided: Duration,
     entries: HashMap<Name, (Stamp, Entry)>,
     pending: usize,
     damaged: usize,
     /// Approvals that expire or go to the archive, by when.
     agenda: BTreeSet<(Timestamp, Name)>,
     owing: HashSet<Name>,
-    agent_requests: HashSet<Name>,
+    /// Requests of the RunbookAI agent, by when they were made.
+    agent_requests: BTreeSet<(Timestamp, Name)>,
+    /// Files that the system would not let us read a moment ago.
+    again: HashSet<Name>,
     notified: Vec<Chore>,
     /// Whether the first listing is done: what is found before that is not news.
     settled: bool,
 }
 
-/// Whether whoever made a file may still be writing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writer {
-    Done,
-    MaybeAtIt,
+/// What one file is.
+#[derive(Debug)]
+enum Entry {
+    Approval(Summary),
+    AgentRequest { created_at: Timestamp },
+    AgentAnswer,
+    Damaged,
 }
 
-enum Watch {
-    /// The kernel tells.
-    Told {
-        inotify: OwnedFd,
-        places: [(i32, Place); 2],
-    },
-    /// The kernel would tell, but the watch has to be set up (again).
-    Lost,
-    /// We look.
-    Polling { next: Instant },
+/// What we need to know of an approval without reading it.
+#[derive(Debug)]
+struct Summary {
+    status: Status,
+    /// When it expires or goes to the archive.
+    due: Option<Timestamp>,
+    owes: bool,
+    /// Who has promised to do what it owes.
+    owner: Option<Box<str>>,
+    notified: bool,
 }
 
 impl Index {
     pub(super) fn new(directory: &Path, keep_decided: Duration, polling: bool) -> Self {
-        let intents = directory.join(runbookai::FOLDER);
         Self {
-            folders: [
-                (Place::Approvals, directory.to_owned()),
-                (Place::Intents, intents),
-            ],
+            watch: Watch::of(directory, polling),
             keep_decided,
-            watch: if polling {
-                Watch::Polling {
-                    next: clock::tick(),
-                }
-            } else {
-                Watch::Lost
-            },
             entries: HashMap::new(),
             pending: 0,
             damaged: 0,
             agenda: BTreeSet::new(),
             owing: HashSet::new(),
-            agent_requests: HashSet::new(),
+            agent_requests: BTreeSet::new(),
+            again: HashSet::new(),
             notified: Vec::new(),
             settled: false,
         }
@@ -121,13 +76,14 @@ impl Index {
     /// Counts as of now.
     pub(super) fn census(&mut self, now: Timestamp) -> io::Result<Census> {
         self.refresh()?;
+        // Older ones have been given up by their agent.
+        let young = (now - runbookai::PATIENCE, (Place::Approvals, "".into()));
         let waiting = self
             .agent_requests
-            .iter()
-            .filter(|name| self.is_waiting(name, now))
-            .count();
+            .range(young..)
+            .filter(|(_, name)| self.is_open(name));
         Ok(Census {
-            pending: self.pending + waiting,
+            pending: self.pending + waiting.count(),
             unreadable: self.damaged,
             owing: self.owing.len(),
         })
@@ -141,170 +97,70 @@ impl Index {
     ) -> io::Result<Vec<Chore>> {
         self.refresh()?;
         let mut chores = std::mem::take(&mut self.notified);
-        for (due, name) in &self.agenda {
-            if *due > now {
-                break;
+        for (_, name) in self.agenda.iter().take_while(|(due, _)| *due <= now) {
+            if let (Some(summary), Some(id)) = (self.summary(name), ApprovalId::parse(&name.1)) {
+                let pending = summary.status == Status::Pending;
+                chores.push(if pending {
+                    Chore::Expire(id)
+                } else {
+                    Chore::Archive(id)
+                });
             }
-            let Some(id) = ApprovalId::parse(&name.1) else {
-                continue;
-            };
-            chores.push(match self.entries.get(name) {
-                Some((
-                    _,
-                    Entry::Approval {
-                        status: Status::Pending,
-                        ..
-                    },
-                )) => Chore::Expire(id),
-                _ => Chore::Archive(id),
-            });
         }
         let mut known = HashMap::new();
         for name in &self.owing {
-            if let Some((
-                _,
-                Entry::Approval {
-                    owner: Some(owner), ..
-                },
-            )) = self.entries.get(name)
-                && *known.entry(owner).or_insert_with(|| is_dead(owner))
-            {
+            let owner = self
+                .summary(name)
+                .and_then(|summary| summary.owner.as_deref());
+            if owner.is_some_and(|owner| *known.entry(owner).or_insert_with(|| is_dead(owner))) {
                 chores.extend(ApprovalId::parse(&name.1).map(Chore::TakeOver));
             }
         }
         Ok(chores)
     }
 
-    /// Lists everything again, because it is another directory.
+    /// Looks at everything again, because it is another directory.
     pub(super) fn start_over(&mut self) {
-        self.watch = match self.watch {
-            Watch::Polling { .. } => Watch::Polling {
-                next: clock::tick(),
-            },
-            Watch::Told { .. } | Watch::Lost => Watch::Lost,
-        };
+        self.watch.start_over();
     }
 
-    /// Notes what this process has written itself, so that it need not be read back.
-    pub(super) fn note(&mut self, place: Place, approval: &Approval, metadata: &Metadata) {
-        let entry = self.entry_of(place, approval);
-        self.put(
-            (place, approval.id().as_str().into()),
-            Stamp::of(metadata),
-            entry,
-        );
+    fn summary(&self, name: &Name) -> Option<&Summary> {
+        match self.entries.get(name) {
+            Some((_, Entry::Approval(summary))) => Some(summary),
+            _ => None,
+        }
     }
 
-    /// Whether the agent of this request still waits: it is young, and undecided.
-    fn is_waiting(&self, name: &Name, now: Timestamp) -> bool {
-        let young = matches!(self.entries.get(name),
-            Some((_, Entry::AgentRequest { created_at })) if *created_at + runbookai::PATIENCE > now);
-        let id = name.1.strip_suffix("_pending").unwrap_or(&name.1);
-        let intent = self.entries.get(&(Place::Intents, id.into()));
-        young
-            && !matches!(intent, Some((_, Entry::Approval { status, .. })) if *status != Status::Pending)
+    /// Whether nothing has been decided about a request of the RunbookAI agent.
+    fn is_open(&self, name: &Name) -> bool {
+        let id = name.1.strip_suffix(runbookai::REQUEST).unwrap_or(&name.1);
+        self.summary(&(Place::Intents, id.into()))
+            .is_none_or(|intent| intent.status == Status::Pending)
     }
 
     /// Takes in what has changed since the last time.
     fn refresh(&mut self) -> io::Result<()> {
-        match &self.watch {
-            Watch::Polling { next } if clock::tick() < *next => Ok(()),
-            Watch::Polling { .. } => {
-                self.list()?;
-                self.watch = Watch::Polling {
-                    next: clock::tick() + POLL,
-                };
-                Ok(())
+        let again = std::mem::take(&mut self.again);
+        let taken_in = match self.watch.changes()? {
+            Changes::Everything => self.list(),
+            Changes::Files(mut files) => {
+                files.extend(again.into_iter().map(|name| (name, Writer::Done)));
+                files
+                    .into_iter()
+                    .try_for_each(|(name, writer)| self.look(name, writer))
             }
-            Watch::Told { .. } => self.take_events(),
-            Watch::Lost => {
-                self.watch = self.start_watching()?;
-                self.list()
-            }
-        }
-    }
-
-    /// Watches before the first read, so that nothing falls between the two.
-    fn start_watching(&self) -> io::Result<Watch> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let what = WatchFlags::CREATE
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::DELETE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        let mut places = [(0, Place::Approvals), (0, Place::Intents)];
-        for (watched, (place, folder)) in places.iter_mut().zip(&self.folders) {
-            *watched = (inotify::add_watch(&inotify, folder, what)?, *place);
-        }
-        Ok(Watch::Told { inotify, places })
-    }
-
-    fn take_events(&mut self) -> io::Result<()> {
-        let Watch::Told { inotify, places } = &self.watch else {
-            return Ok(());
         };
-        let mut changed = HashMap::new();
-        let mut complete = true;
-        let mut buffer = [MaybeUninit::uninit(); 8192];
-        let mut events = Reader::new(inotify, &mut buffer);
-        loop {
-            let event = match events.next() {
-                Ok(event) => event,
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let gone = ReadFlags::QUEUE_OVERFLOW
-                | ReadFlags::IGNORED
-                | ReadFlags::DELETE_SELF
-                | ReadFlags::MOVE_SELF;
-            complete &= !event.events().intersects(gone);
-            let place = places
-                .iter()
-                .find(|(descriptor, _)| *descriptor == event.wd());
-            if let (Some((_, place)), Some(name)) = (place, event.file_name())
-                && let Some(name) = stem(OsStr::from_bytes(name.to_bytes()))
-            {
-                // A link is whole when it appears, and nobody closes it.
-                let writer = if event.events() == ReadFlags::CREATE {
-                    Writer::MaybeAtIt
-                } else {
-                    Writer::Done
-                };
-                let last = changed.entry((*place, name)).or_insert(writer);
-                if *last == Writer::MaybeAtIt {
-                    *last = writer;
-                }
-            }
+        if taken_in.is_err() {
+            self.watch.start_over();
         }
-        for (name, writer) in changed {
-            if let Err(error) = self.look(name, writer) {
-                // What the kernel told is used up, so everything is to be looked at again.
-                self.watch = Watch::Lost;
-                return Err(error);
-            }
-        }
-        if complete {
-            return Ok(());
-        }
-        self.watch = Watch::Lost;
-        self.refresh()
+        taken_in
     }
 
     /// Looks at every file, and forgets those that are gone.
     fn list(&mut self) -> io::Result<()> {
         let mut gone: HashSet<Name> = self.entries.keys().cloned().collect();
-        for (place, folder) in self.folders.clone() {
-            let files = match std::fs::read_dir(&folder) {
-                Err(error) if error.kind() == ErrorKind::NotFound && place == Place::Intents => {
-                    continue;
-                }
-                files => files?,
-            };
-            for file in files {
+        for (place, folder) in self.watch.folders.clone() {
+            for file in std::fs::read_dir(&folder)? {
                 if let Some(stem) = stem(&file?.file_name()) {
                     let name = (place, stem);
                     gone.remove(&name);
@@ -330,11 +186,8 @@ impl Index {
             metadata => metadata?,
         };
         let stamp = Stamp::of(&metadata);
-        if self
-            .entries
-            .get(&name)
-            .is_some_and(|(known, _)| *known == stamp)
-        {
+        let known = self.entries.get(&name);
+        if known.is_some_and(|(known, _)| *known == stamp) {
             return Ok(());
         }
         let (stamp, entry) = match durable::read(&path) {
@@ -343,7 +196,20 @@ impl Index {
                 return Ok(());
             }
             Ok(Some((bytes, metadata))) => (Stamp::of(&metadata), self.classify(&name, &bytes)),
-            Err(error) => (stamp, Err(reason(&error))),
+            // What is no file, or too large, or not ours to read is so until it changes.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::InvalidData | ErrorKind::PermissionDenied
+                ) =>
+            {
+                (stamp, Err(reason(&error)))
+            }
+            Err(error) => {
+                log::debug!(file:% = path.display(), reason:% = reason(&error); "Cannot read a file for a moment");
+                self.again.insert(name);
+                return Ok(());
+            }
         };
         if entry.is_err() && writer == Writer::MaybeAtIt && metadata.is_file() {
             // It is news when it is closed.
@@ -359,81 +225,75 @@ impl Index {
 
     /// What a file is, by what it holds.
     fn classify(&self, name: &Name, bytes: &[u8]) -> Result<Entry, String> {
-        let id = ApprovalId::parse(&name.1).ok_or("its name is no approval id")?;
-        Approval::parse(&id, bytes)
-            .map(|approval| self.entry_of(name.0, &approval))
+        let approval = match ApprovalId::parse(&name.1) {
+            Some(id) => Approval::parse(&id, bytes).map_err(|damage| damage.to_string()),
+            None => Err("its name is no approval id".into()),
+        };
+        approval
+            .map(|approval| Entry::Approval(self.summarise(name.0, &approval)))
             .or_else(|damage| {
                 match parse_object(bytes)
                     .ok()
                     .and_then(|fields| AgentFile::recognise(&fields))
                 {
-                    Some(AgentFile::Request { created_at }) if name.1.ends_with("_pending") => {
+                    Some(AgentFile::Request { created_at })
+                        if name.1.ends_with(runbookai::REQUEST) =>
+                    {
                         Ok(Entry::AgentRequest { created_at })
                     }
                     Some(AgentFile::Answer) => Ok(Entry::AgentAnswer),
-                    _ => Err(damage.to_string()),
+                    _ => Err(damage),
                 }
             })
     }
 
-    fn entry_of(&self, place: Place, approval: &Approval) -> Entry {
+    fn summarise(&self, place: Place, approval: &Approval) -> Summary {
         let keep = match place {
             Place::Approvals => self.keep_decided,
             Place::Intents => runbookai::TOMBSTONE,
         };
-        let owner = approval.owed().next().map(|owed| owed.owner.into());
         let due = match approval.status() {
             Status::Pending => approval.expires_at(),
-            _ if owner.is_some() => None,
+            _ if approval.owes() => None,
             // Without its time it is kept: we cannot tell how old it is.
             _ => approval.decided_at().map(|at| at + keep),
         };
-        let notified = approval.text("agentNotifiedAt").is_some();
-        Entry::Approval {
+        Summary {
             status: approval.status(),
             due,
-            owner,
-            notified,
+            owes: approval.owes(),
+            owner: approval.owed().next().map(|owed| owed.owner.into()),
+            notified: approval.text("agentNotifiedAt").is_some(),
         }
     }
 
     fn put(&mut self, name: Name, stamp: Stamp, entry: Entry) {
-        let was_notified = self
-            .entries
-            .get(&name)
-            .map(|(_, old)| matches!(old, Entry::Approval { notified: true, .. }));
+        let was_notified = self.summary(&name).is_some_and(|summary| summary.notified);
         self.forget(&name);
         match &entry {
-            Entry::Approval {
-                status,
-                due,
-                owner,
-                notified,
-            } => {
+            Entry::Approval(summary) => {
                 // An intent stands beside the agent's own file, which is counted instead.
-                if *status == Status::Pending && name.0 == Place::Approvals {
+                if summary.status == Status::Pending && name.0 == Place::Approvals {
                     self.pending += 1;
                 }
-                if let Some(due) = due {
-                    self.agenda.insert((*due, name.clone()));
+                if let Some(due) = summary.due {
+                    self.agenda.insert((due, name.clone()));
                 }
-                if owner.is_some() {
+                if summary.owes {
                     self.owing.insert(name.clone());
                 }
-                if *notified
+                if summary.notified
+                    && !was_notified
                     && self.settled
-                    && was_notified != Some(true)
-                    && *status != Status::Pending
+                    && summary.status != Status::Pending
                 {
-                    let id = ApprovalId::parse(&name.1);
-                    self.notified.extend(id.map(|id| Chore::AgentNotified {
-                        id,
-                        status: *status,
-                    }));
+                    let (id, status) = (ApprovalId::parse(&name.1), summary.status);
+                    self.notified
+                        .extend(id.map(|id| Chore::AgentNotified { id, status }));
                 }
             }
-            Entry::AgentRequest { .. } => {
-                self.agent_requests.insert(name.clone());
+            Entry::AgentRequest { created_at } => {
+                self.agent_requests.insert((*created_at, name.clone()));
             }
             Entry::AgentAnswer => {}
             Entry::Damaged => self.damaged += 1,
@@ -443,24 +303,17 @@ impl Index {
 
     fn forget(&mut self, name: &Name) {
         match self.entries.remove(name) {
-            Some((
-                _,
-                Entry::Approval {
-                    status, due, owner, ..
-                },
-            )) => {
-                if status == Status::Pending && name.0 == Place::Approvals {
+            Some((_, Entry::Approval(summary))) => {
+                if summary.status == Status::Pending && name.0 == Place::Approvals {
                     self.pending -= 1;
                 }
-                if let Some(due) = due {
+                if let Some(due) = summary.due {
                     self.agenda.remove(&(due, name.clone()));
                 }
-                if owner.is_some() {
-                    self.owing.remove(name);
-                }
+                self.owing.remove(name);
             }
-            Some((_, Entry::AgentRequest { .. })) => {
-                self.agent_requests.remove(name);
+            Some((_, Entry::AgentRequest { created_at })) => {
+                self.agent_requests.remove(&(created_at, name.clone()));
             }
             Some((_, Entry::Damaged)) => self.damaged -= 1,
             Some((_, Entry::AgentAnswer)) | None => {}
@@ -468,14 +321,11 @@ impl Index {
     }
 
     fn path(&self, (place, stem): &Name) -> PathBuf {
-        let folder = &self.folders[usize::from(*place == Place::Intents)].1;
+        let [(_, approvals), (_, intents)] = &self.watch.folders;
+        let folder = match place {
+            Place::Approvals => approvals,
+            Place::Intents => intents,
+        };
         folder.join(format!("{stem}.json"))
     }
-}
-
-/// The name without `.json`; `None` for what cannot be an approval.
-fn stem(file: &OsStr) -> Option<Box<str>> {
-    let name = file.to_str()?;
-    (!name.starts_with('.')).then_some(())?;
-    name.strip_suffix(".json").map(Into::into)
 }

@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,30 +59,50 @@ impl Locks {
     }
 
     /// Announces a living process. The lock goes when the guard does, or the process.
+    ///
+    /// # Errors
+    /// `Io` when the file cannot be made or locked.
     pub(super) fn announce(&self, owner: &str) -> Result<Guard, StoreError> {
-        let file = self.open(&owner_file(owner)).map_err(failed)?;
-        FileExt::try_lock_exclusive(&file).map_err(failed)?;
-        Ok(Guard(file))
+        let deadline = clock::tick() + PATIENCE;
+        loop {
+            let file = self.open(&owner_file(owner)).map_err(failed)?;
+            match FileExt::try_lock_exclusive(&file) {
+                // Another process that is clearing up may have taken the file for a dead one's,
+                // and removed it, before it was locked.
+                Ok(()) if file.metadata().map_err(failed)?.nlink() > 0 => return Ok(Guard(file)),
+                Ok(()) => {}
+                Err(error) if !is_contended(&error) || clock::tick() >= deadline => {
+                    return Err(failed(error));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
     }
 
     /// Whether the process of that name is gone. When in doubt it is alive.
     pub(super) fn is_dead(&self, owner: &str) -> bool {
-        if ApprovalId::parse(owner).is_none() {
-            return true;
-        }
-        match OpenOptions::new()
-            .write(true)
-            .open(self.folder.join(owner_file(owner)))
-        {
-            Ok(file) => FileExt::try_lock_exclusive(&file).is_ok(),
-            Err(error) => error.kind() == ErrorKind::NotFound,
-        }
+        ApprovalId::parse(owner).is_none() || self.is_dead_then(owner, |_| {})
     }
 
     /// Removes what a dead process used to announce itself. Names are never used again.
-    pub(super) fn forget(&self, owner: &str) {
-        // Left behind, it only takes room.
-        let _ = std::fs::remove_file(self.folder.join(owner_file(owner)));
+    pub(super) fn forget_if_dead(&self, owner: &str) {
+        // Left behind, it only takes room. It goes while it is locked: see `announce`.
+        self.is_dead_then(owner, |path| drop(std::fs::remove_file(path)));
+    }
+
+    /// Does something about a dead process while its lock is held.
+    fn is_dead_then(&self, owner: &str, act: impl FnOnce(&Path)) -> bool {
+        let path = self.folder.join(owner_file(owner));
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => {
+                let dead = FileExt::try_lock_exclusive(&file).is_ok();
+                if dead {
+                    act(&path);
+                }
+                dead
+            }
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        }
     }
 
     /// The names of all processes that announced themselves here, living and dead.

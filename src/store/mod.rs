@@ -1,12 +1,14 @@
 //! Where approvals live. [`Store`] is the seam: above it nobody knows that it is a directory.
 //! A decision is a compare-and-swap ([`Store::update`]), and [`commit`] is the only way to one.
 
+mod ballots;
 mod commit;
 mod directory;
 mod durable;
 mod index;
 mod lock;
 mod runbookai;
+mod watch;
 
 pub use commit::{MessagePath, Recorded, commit, expire};
 pub use directory::Directory;

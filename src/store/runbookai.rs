@@ -21,6 +21,9 @@ pub(super) const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
 /// The folder of the intents.
 pub(super) const FOLDER: &str = ".runbookai";
 
+/// The end of the name of the agent's request, before `.json`.
+pub(super) const REQUEST: &str = "_pending";
+
 /// A file of the agent's protocol, told from an approval by what it holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AgentFile {
@@ -45,7 +48,7 @@ impl AgentFile {
 
 /// The name of the agent's request.
 pub(super) fn request_name(id: &ApprovalId) -> String {
-    format!("{id}_pending.json")
+    format!("{id}{REQUEST}.json")
 }
 
 /// The agent's request as an approval. All that is known is its name and age.

@@ -49,14 +49,16 @@ fn mapped(address: IpAddr) -> u128 {
     .to_bits()
 }
 
-/// Headers that a proxy adds; a request with one of them did not come from here.
-const FORWARDED: [&str; 5] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-real-ip",
-    "via",
-];
+/// Whether a proxy has added a header: such a request did not come from here.
+fn is_forwarded(request: &Request) -> bool {
+    let of_proxy = |name: &str| {
+        name.starts_with("x-forwarded") || matches!(name, "forwarded" | "x-real-ip" | "via")
+    };
+    request
+        .headers
+        .iter()
+        .any(|(name, _)| of_proxy(&name.to_ascii_lowercase()))
+}
 
 impl Webhook {
     /// `{"status":"healthy","pendingApprovals":2}`, and more with `?verbose` for loopback and the
@@ -106,10 +108,7 @@ impl Webhook {
     fn is_near(&self, request: &Request) -> bool {
         let peer = request.peer;
         let loopback = peer.to_canonical().is_loopback();
-        let forwarded = FORWARDED
-            .iter()
-            .any(|name| request.header(name).next().is_some());
-        (loopback && !forwarded)
+        (loopback && !is_forwarded(request))
             || self
                 .access
                 .now()

@@ -1,0 +1,96 @@
+//! Clicks that came before their approval: kept until it comes, or until it is clear that it does
+//! not. One file each, `OWNER.N.json`, whole or absent.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::durable;
+use super::{Deferred, Durability};
+use crate::approval::Ballot;
+
+pub(super) struct Ballots {
+    folder: PathBuf,
+    /// Those that are dealt with and could not be removed: they must not be dealt with again.
+    settled: Mutex<HashSet<String>>,
+}
+
+impl Ballots {
+    pub(super) fn of(directory: &Path) -> Self {
+        Self {
+            folder: directory.join(".ballots"),
+            settled: Mutex::default(),
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps a ballot in the name of `owner`. `temporary` is a name that nobody else uses.
+    ///
+    /// # Errors
+    /// It is not kept.
+    pub(super) fn keep(&self, ballot: &Ballot, owner: &str, temporary: &str) -> io::Result<()> {
+        let number = temporary.rsplit('.').next().unwrap_or_default();
+        let name = format!("{owner}.{number}.json");
+        let bytes = serde_json::to_vec(ballot)?;
+        match durable::replace(&self.folder, &name, temporary, &bytes, None)? {
+            Durability::Durable => Ok(()),
+            Durability::Unsynced(error) => {
+                // Whoever clicked is told that it failed, so it must not be decided after all.
+                self.settle(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// The ballots of those owners that `is_ours` accepts.
+    pub(super) fn waiting(&self, is_ours: &dyn Fn(&str) -> bool) -> io::Result<Vec<Deferred>> {
+        let settled = self
+            .settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let names = self
+            .names()?
+            .into_iter()
+            .filter(|name| !settled.contains(name));
+        let ours = names.filter(|name| owner(name).is_some_and(is_ours));
+        let read = |name: String| {
+            let (bytes, _) = durable::read(&self.folder.join(&name)).ok()??;
+            let ballot = serde_json::from_slice(&bytes).ok()?;
+            Some(Deferred { ballot, name })
+        };
+        Ok(ours.filter_map(read).collect())
+    }
+
+    /// Whether a process still has ballots to deal with.
+    pub(super) fn are_owned_by(&self, process: &str) -> bool {
+        self.names()
+            .is_ok_and(|names| names.iter().any(|name| owner(name) == Some(process)))
+    }
+
+    /// Removes a ballot that is dealt with.
+    pub(super) fn settle(&self, name: &str) {
+        if std::fs::remove_file(self.folder.join(name)).is_err() {
+            self.settled
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name.to_owned());
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let files = std::fs::read_dir(&self.folder)?;
+        Ok(files
+            .filter_map(|file| file.ok()?.file_name().into_string().ok())
+            .collect())
+    }
+}
+
+fn owner(name: &str) -> Option<&str> {
+    let (owner, _) = name.strip_suffix(".json")?.split_once('.')?;
+    (!owner.is_empty()).then_some(owner)
+}
