@@ -125,6 +125,19 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// Writes a time with its milliseconds, for what is measured from it.
+///
+/// # Errors
+/// Those of the serializer.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it like this"
+)]
+pub fn precisely<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = UNIX_EPOCH + Duration::from_millis(time.0);
+    serializer.collect_str(&humantime::format_rfc3339_millis(time))
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

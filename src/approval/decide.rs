@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Approval, ApprovalId, Person, Policy, Status, UserId};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 
 /// What a person chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,7 @@ pub struct Ballot {
     /// Whether its file may come after its message, as the RunbookAI agent's does.
     pub may_precede_file: bool,
     /// When it reached us.
+    #[serde(serialize_with = "clock::precisely")]
     pub at: Timestamp,
 }
 
