@@ -382,6 +382,13 @@ impl ConfigFile {
         })
     }
 
+    /// Whether the file says anything under a key.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.values
+            .iter()
+            .any(|entry| entry.path == path && !matches!(entry.node, Node::Null))
+    }
+
     /// A complaint about the value of a key.
     pub(super) fn complain_about(&self, path: &str, what: &str) -> Complaint {
         let at = self

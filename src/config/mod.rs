@@ -393,12 +393,21 @@ fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
         *place = rule(risk.word(), &base)?;
     }
     for risk in Risk::ALL {
-        let (listed, needed) = (policy.rule(risk).users.len(), policy.approvals_needed(risk));
+        let mut listed: Vec<&str> = policy.rule(risk).users.iter().map(UserId::as_str).collect();
+        listed.sort_unstable();
+        listed.dedup();
+        let (listed, needed) = (listed.len(), policy.approvals_needed(risk));
         if listed > 0 && listed < needed {
             let what = format!("{needed} people must approve, but only {listed} may");
-            return Err(
-                file.complain_about(&format!("safety.approvers.{}.users", risk.word()), &what)
-            );
+            // The list may be inherited; then what asks for more than it has is the place to look.
+            let level = risk.word();
+            let places = [
+                format!("safety.approvers.{level}.users"),
+                format!("safety.approvers.{level}.minApprovals"),
+                format!("safety.approvers.{}.users", LEVELS[0]),
+            ];
+            let place = places.iter().find(|path| file.has(path));
+            return Err(file.complain_about(place.unwrap_or(&places[0]), &what));
         }
     }
     Ok(policy)
