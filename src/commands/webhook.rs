@@ -1,7 +1,7 @@
 //! `runbook webhook`: puts the server together, and takes it apart again when told to.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -68,6 +68,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         settings.limits.clone(),
     );
     let temporary_dir = settings.temporary_dir.clone();
+    let file = settings.file.clone();
     let (terms, access) = split(settings);
 
     let effects = Effects::new(Arc::new(store), terms);
@@ -92,6 +93,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let mut server = Server {
         parsed,
         environment,
+        file,
         effects,
         webhook,
         tls,
@@ -111,6 +113,8 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
 struct Server<'a> {
     parsed: &'a Parsed,
     environment: &'a Environment,
+    /// The configuration file that holds, if there is one.
+    file: Option<PathBuf>,
     effects: Effects,
     webhook: Arc<Webhook>,
     tls: Option<Arc<Tls>>,
@@ -159,8 +163,9 @@ impl Server<'_> {
         if let Ok(reloading) = NotifyState::monotonic_usec_now() {
             notify_all(&[NotifyState::Reloading, reloading]);
         }
-        match config::webhook(self.parsed, self.environment) {
+        match self.settings_anew() {
             Ok(settings) => {
+                self.file.clone_from(&settings.file);
                 tell(&settings.warnings);
                 let (terms, access) = split(settings);
                 self.effects.reload(terms);
@@ -175,6 +180,19 @@ impl Server<'_> {
             watch.reload(tls);
         }
         notify(NotifyState::Ready);
+    }
+
+    /// The settings as they are now. When the file that held until now is gone it is an error, for
+    /// without its rules the gate would be open.
+    fn settings_anew(&self) -> Result<WebhookSettings, Complaint> {
+        let settings = config::webhook(self.parsed, self.environment)?;
+        match &self.file {
+            Some(file) if settings.file.as_ref() != Some(file) => {
+                let gone = format!("configuration {} is gone", file.display());
+                Err(Complaint::usage(gone).hint("a restart goes on without it"))
+            }
+            _ => Ok(settings),
+        }
     }
 }
 

@@ -254,6 +254,11 @@ impl ConfigFile {
         Ok(file)
     }
 
+    /// Where it is; `None` when there is no file.
+    pub(super) fn path(&self) -> Option<&Path> {
+        (!self.path.as_os_str().is_empty()).then_some(&*self.path)
+    }
+
     /// Takes in what is ours below `path`, and checks the keys there.
     fn collect(&mut self, path: &str, node: Spanned<Node>) -> Result<(), Fault> {
         let at = node.referenced;

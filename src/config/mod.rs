@@ -46,6 +46,8 @@ pub struct WebhookSettings {
     pub api_base: api::Base,
     pub proxy: Option<Proxy>,
     pub policy: Policy,
+    /// The configuration file that all this is from, if there is one.
+    pub file: Option<PathBuf>,
     /// What the operator should know, though it stops nothing.
     pub warnings: Vec<String>,
 }
@@ -164,6 +166,7 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         api_base: api_base(environment)?,
         proxy: proxy(environment)?,
         policy,
+        file: file.path().map(Path::to_owned),
         warnings,
     })
 }
