@@ -16,5 +16,6 @@ mod attacks;
 mod journey;
 mod layout;
 mod readme;
+mod runbookai;
 mod store;
 mod witness;
