@@ -15,6 +15,7 @@ mod stand_in;
 mod attacks;
 mod journey;
 mod layout;
+mod policy;
 mod readme;
 mod runbookai;
 mod store;
