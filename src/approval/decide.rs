@@ -182,3 +182,267 @@ impl Approval {
         over
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::super::{LevelRule, Risk};
+    use super::Choice::{Approve, Deny};
+    use super::Refusal::{External, NotAnApprover, OwnRequest, VotedAlready};
+    use super::Verdict::{Counted, Decided, Lapsed, Refused};
+    use super::*;
+
+    /// Milliseconds from when it was asked until it expires.
+    const EXPIRY: u64 = 300_000;
+
+    fn asked() -> Timestamp {
+        Timestamp::from_unix(1_705_332_600)
+    }
+
+    fn after(millis: u64) -> Timestamp {
+        asked() + Duration::from_millis(millis)
+    }
+
+    fn person(id: &str) -> Person {
+        Person {
+            id: id.into(),
+            username: "alice".into(),
+            name: "Alice".into(),
+        }
+    }
+
+    /// Low: anyone. Medium: Alice or Bob. High: two of Alice, Bob and Carol. Critical: two people,
+    /// wherever they are from.
+    fn policy() -> Policy {
+        let rule = |users: &[&str], min_approvals, allow_external| LevelRule {
+            users: users.iter().filter_map(|id| UserId::parse(id)).collect(),
+            min_approvals,
+            allow_external,
+        };
+        Policy {
+            levels: [
+                rule(&[], 1, false),
+                rule(&["UA", "UB"], 1, false),
+                rule(&["UA", "UB", "UC"], 2, false),
+                rule(&[], 1, true),
+            ],
+            allow_self_approval: false,
+            multi_approver_for_critical: true,
+        }
+    }
+
+    /// A pending approval that Zoe asked for, with these votes: a letter a person, `-` for no.
+    fn approval(risk: Risk, votes: &str) -> Approval {
+        let mut decisions: Vec<Value> = Vec::new();
+        for letter in votes.chars() {
+            if letter == '-' {
+                let last = decisions.last_mut().unwrap();
+                last["decision"] = "deny".into();
+                continue;
+            }
+            let by = person(&format!("U{letter}"));
+            decisions.push(json!({ "decision": "approve", "by": by, "at": asked() }));
+        }
+        let document = json!({
+            "id": "apr-1", "operation": "scale", "status": "pending", "riskLevel": risk.word(),
+            "requestedBy": "<@UZ>", "expiresAt": after(EXPIRY), "decisions": decisions,
+        });
+        let id = ApprovalId::parse("apr-1").unwrap();
+        Approval::parse(&id, document.to_string().as_bytes()).unwrap()
+    }
+
+    /// A vote by `U` and this letter; `!` behind it says that they are of another workspace.
+    fn ballot(voter: &str, choice: Choice) -> Ballot {
+        Ballot {
+            id: ApprovalId::parse("apr-1").unwrap(),
+            choice,
+            voter: Voter {
+                person: person(&format!("U{}", voter.trim_end_matches('!'))),
+                external: voter.ends_with('!'),
+            },
+            reason: None,
+            route: Route::default(),
+            may_precede_file: false,
+            at: asked(),
+        }
+    }
+
+    #[test]
+    fn each_vote_amounts_to_what_the_table_says() {
+        const GRANTED: Verdict = Decided(Status::Approved);
+        const DENIED: Verdict = Decided(Status::Denied);
+        const ONE_OF_TWO: Verdict = Counted {
+            approvals: 1,
+            needed: 2,
+        };
+        const AGAIN: Verdict = Refused(VotedAlready {
+            approvals: 1,
+            needed: 2,
+        });
+        const LAST: u64 = EXPIRY - 1;
+        for (risk, votes, voter, choice, at, expected) in [
+            // Anyone of the workspace, but not who asked, who may only say no.
+            (Risk::Low, "", "A", Approve, 0, GRANTED),
+            (Risk::Low, "", "A", Deny, 0, DENIED),
+            (Risk::Low, "", "Z", Approve, 0, Refused(OwnRequest)),
+            (Risk::Low, "", "Z", Deny, 0, DENIED),
+            (Risk::Low, "", "A!", Approve, 0, Refused(External)),
+            (Risk::Low, "", "A!", Deny, 0, Refused(External)),
+            // Those who are listed.
+            (Risk::Medium, "", "A", Approve, 0, GRANTED),
+            (Risk::Medium, "", "B", Deny, 0, DENIED),
+            (Risk::Medium, "", "C", Approve, 0, Refused(NotAnApprover)),
+            (Risk::Medium, "", "C", Deny, 0, Refused(NotAnApprover)),
+            (Risk::Medium, "", "Z", Approve, 0, Refused(NotAnApprover)),
+            (Risk::Medium, "", "A!", Approve, 0, Refused(External)),
+            // Two of them, in any order, each once; a denial before says nothing for anyone.
+            (Risk::High, "", "A", Approve, 0, ONE_OF_TWO),
+            (Risk::High, "A", "A", Approve, 0, AGAIN),
+            (Risk::High, "AA", "A", Approve, 0, AGAIN),
+            (Risk::High, "A", "B", Approve, 0, GRANTED),
+            (Risk::High, "AA", "B", Approve, 0, GRANTED),
+            (Risk::High, "A", "A", Deny, 0, DENIED),
+            (Risk::High, "A", "B", Deny, 0, DENIED),
+            (Risk::High, "A", "D", Deny, 0, Refused(NotAnApprover)),
+            (Risk::High, "A-", "B", Approve, 0, ONE_OF_TWO),
+            (Risk::High, "A-", "A", Approve, 0, ONE_OF_TWO),
+            // Enough have approved under a quorum that was higher then: one more decides.
+            (Risk::High, "AB", "A", Approve, 0, GRANTED),
+            (Risk::High, "AB", "C", Approve, 0, GRANTED),
+            // Two people, although the level asks for one.
+            (Risk::Critical, "", "A", Approve, 0, ONE_OF_TWO),
+            (Risk::Critical, "", "A!", Approve, 0, ONE_OF_TWO),
+            (Risk::Critical, "A", "A!", Approve, 0, AGAIN),
+            (Risk::Critical, "A", "B!", Approve, 0, GRANTED),
+            (Risk::Critical, "A", "Z", Approve, 0, Refused(OwnRequest)),
+            (Risk::Critical, "", "B!", Deny, 0, DENIED),
+            // Up to the last millisecond, and whoever comes later finds it closed.
+            (Risk::Low, "", "A", Approve, LAST, GRANTED),
+            (Risk::High, "A", "B", Approve, LAST, GRANTED),
+            (Risk::Low, "", "A", Approve, EXPIRY, Lapsed),
+            (Risk::Low, "", "A", Deny, EXPIRY, Lapsed),
+            (Risk::Low, "", "A!", Approve, EXPIRY, Lapsed),
+            (Risk::Low, "", "Z", Approve, EXPIRY, Lapsed),
+            (Risk::Medium, "", "C", Approve, EXPIRY + 1, Lapsed),
+            (Risk::High, "A", "B", Approve, u64::MAX, Lapsed),
+        ] {
+            let story = format!("{risk:?}, after {votes:?}: {choice:?} by {voter} at {at}");
+            let verdict = decide(
+                &approval(risk, votes),
+                &ballot(voter, choice),
+                &policy(),
+                after(at),
+            );
+            assert_eq!(verdict, expected, "{story}");
+        }
+    }
+
+    #[test]
+    fn what_is_final_stays_so_whoever_clicks_and_whenever() {
+        for status in Status::ALL {
+            let mut decided = approval(Risk::Low, "");
+            if status == Status::Pending {
+                continue;
+            }
+            decided.finish(status, Some(&person("UB")), None, after(7_000));
+            let before = decided.to_bytes();
+            for (voter, choice, at) in [
+                ("A", Approve, 0),
+                ("A", Deny, 0),
+                ("A!", Approve, 0),
+                ("Z", Approve, EXPIRY),
+            ] {
+                let ballot = ballot(voter, choice);
+                let verdict = decide(&decided, &ballot, &policy(), after(at));
+                let expected = Refused(Refusal::Final {
+                    status,
+                    by: Some(person("UB")),
+                    at: Some(after(7_000)),
+                });
+                assert_eq!(verdict, expected, "{status:?} {voter} {choice:?}");
+                assert!(!decided.record(&ballot, &verdict, after(at)));
+                assert!(!decided.expire(after(EXPIRY)));
+            }
+            assert_eq!(decided.to_bytes(), before);
+        }
+    }
+
+    #[test]
+    fn no_order_of_votes_approves_without_enough_people_who_may() {
+        const VOTERS: [&str; 6] = ["A", "B", "C", "A!", "D", "Z"];
+        let policy = policy();
+        for risk in Risk::ALL {
+            // Every sequence of four clicks by these people.
+            for sequence in 0..VOTERS.len().pow(4) {
+                let mut document = approval(risk, "");
+                let mut may: Vec<&str> = Vec::new();
+                let digits = (0..4).map(|n| sequence / VOTERS.len().pow(n) % VOTERS.len());
+                let story: Vec<&str> = digits.map(|digit| VOTERS[digit]).collect();
+                for voter in &story {
+                    let person = voter.trim_end_matches('!');
+                    let admitted = match risk {
+                        Risk::Low => ["A", "B", "C", "D"].contains(voter),
+                        Risk::Medium => ["A", "B"].contains(voter),
+                        Risk::High => ["A", "B", "C"].contains(voter),
+                        Risk::Critical => *voter != "Z",
+                    };
+                    if admitted && !may.contains(&person) {
+                        may.push(person);
+                    }
+                    let ballot = ballot(voter, Approve);
+                    let verdict = decide(&document, &ballot, &policy, asked());
+                    document.record(&ballot, &verdict, asked());
+                    let needed = if risk >= Risk::High { 2 } else { 1 };
+                    let expected = if may.len() >= needed {
+                        Status::Approved
+                    } else {
+                        Status::Pending
+                    };
+                    assert_eq!(document.status(), expected, "{risk:?} {story:?} at {voter}");
+                    let mut voted: Vec<&str> = document.approvers().collect();
+                    voted.dedup();
+                    assert!(voted.len() <= needed, "{story:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_changes_something_is_recorded() {
+        let at = after(1_000);
+        for (votes, voter, choice, status, recorded) in [
+            ("", "A", Approve, "pending", 1),
+            ("A", "A", Approve, "pending", 1),
+            ("A", "B", Approve, "approved", 2),
+            ("A", "C", Deny, "denied", 2),
+            ("A", "D", Approve, "pending", 1),
+        ] {
+            let mut document = approval(Risk::High, votes);
+            let ballot = ballot(voter, choice);
+            let verdict = decide(&document, &ballot, &policy(), at);
+            let changed = document.record(&ballot, &verdict, at);
+            let written: Value = serde_json::from_slice(&document.to_bytes()).unwrap();
+            assert_eq!(written["status"], status);
+            let decisions = written["decisions"].as_array().unwrap();
+            assert_eq!(decisions.len(), recorded);
+            assert_eq!(changed, recorded > votes.len());
+            if status == "pending" {
+                assert!(written.get("decidedBy").is_none() && written.get("decidedAt").is_none());
+            } else {
+                assert_eq!(written["decidedBy"]["id"], format!("U{voter}"));
+                assert_eq!(written["decidedAt"], at.to_string());
+                assert_eq!(decisions[recorded - 1]["by"], written["decidedBy"]);
+            }
+        }
+        let mut late = approval(Risk::High, "A");
+        let ballot = ballot("B", Approve);
+        assert!(late.record(&ballot, &Lapsed, after(EXPIRY)));
+        let written: Value = serde_json::from_slice(&late.to_bytes()).unwrap();
+        assert_eq!(written["status"], "expired");
+        assert_eq!(written["decisions"].as_array().unwrap().len(), 1);
+        assert!(written.get("decidedBy").is_none());
+    }
+}
