@@ -378,6 +378,41 @@ fn after_a_crash_the_message_is_finished_and_the_answer_is_not_given_again() {
 }
 
 #[test]
+fn an_answer_that_was_decided_and_not_delivered_is_delivered_unless_somebody_was_faster() {
+    for somebody_was_faster in [false, true] {
+        let (slack, dir) = (StandIn::start(), Scratch::new());
+        slack.fail(Failure::Hang, Times::Forever);
+        ask(&dir, ID, Duration::ZERO);
+        let server = Server::builder().dir(&dir).slack(&slack).start();
+        send(&server, &approve(ID));
+        server.kill();
+        slack.recover();
+        // As if it had died between the decision and its delivery.
+        let (file, ready) = (
+            dir.join(format!("{ID}.json")),
+            format!(".runbookai/{ID}.answer"),
+        );
+        fs::rename(&file, dir.join(&ready)).unwrap();
+        ask(&dir, ID, Duration::ZERO);
+        if somebody_was_faster {
+            let theirs = fixture_text("approvals/mut-9f3a2c.answer.json");
+            fs::write(&file, theirs.replace("slack:alice", "slack:zoe")).unwrap();
+        }
+        let server = Server::builder().dir(&dir).slack(&slack).start();
+        let answer = poll(&dir, ID).expect("it is there when the server takes requests");
+        let by = if somebody_was_faster {
+            "slack:zoe"
+        } else {
+            "slack:alice"
+        };
+        assert_eq!(answer["approvedBy"], by);
+        assert!(!is_asking(&dir, ID) && !dir.join(&ready).exists());
+        send(&server, &reject(ID));
+        assert_eq!(poll(&dir, ID), None);
+    }
+}
+
+#[test]
 fn a_crash_at_any_instant_of_a_click_leaves_one_answer() {
     for round in 0..12 {
         let (slack, dir) = (StandIn::start(), Scratch::new());
