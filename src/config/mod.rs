@@ -374,6 +374,11 @@ fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
         let least = file.parsed(&path("minApprovals"), "a number from 1 to 100", |text| {
             text.parse().ok().filter(|n| (1..=100).contains(n))
         })?;
+        if users.as_ref().is_some_and(Vec::is_empty) {
+            return Err(
+                file.complain_about(&path("users"), "names nobody; leave it out to allow anyone")
+            );
+        }
         let rule = LevelRule {
             users: users.map_or_else(|| base.users.clone(), without_doubles),
             min_approvals: least.unwrap_or(base.min_approvals),

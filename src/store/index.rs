@@ -131,11 +131,13 @@ impl Index {
         }
     }
 
-    /// Whether nothing has been decided about a request of the RunbookAI agent.
+    /// Whether nothing has been decided about a request of the RunbookAI agent, by us or others.
     fn is_open(&self, name: &Name) -> bool {
         let id = name.1.strip_suffix(runbookai::REQUEST).unwrap_or(&name.1);
-        self.summary(&(Place::Intents, id.into()))
-            .is_none_or(|intent| intent.status == Status::Pending)
+        let answer = self.entries.get(&(Place::Approvals, id.into()));
+        let intent = self.summary(&(Place::Intents, id.into()));
+        !matches!(answer, Some((_, Entry::AgentAnswer)))
+            && intent.is_none_or(|intent| intent.status == Status::Pending)
     }
 
     /// Takes in what has changed since the last time.

@@ -1,5 +1,7 @@
 //! Who gets in: the routes, Slack's signature, and what those who do not get in are told.
 
+use std::time::{Duration, Instant};
+
 use super::{FORM, Request, Response};
 use crate::clock;
 use crate::slack::interaction;
@@ -96,7 +98,7 @@ pub(super) fn is_ssl_check(request: &Request) -> bool {
 pub(super) fn admit<'a>(
     secrets: &[SigningSecret],
     request: &'a Request,
-) -> Result<SignedBody<'a>, Refusal> {
+) -> Result<SignedBody<'a>, Forged> {
     let timestamps: Vec<&str> = request.header("x-slack-request-timestamp").collect();
     let signatures: Vec<&str> = request.header("x-slack-signature").collect();
     verify(
@@ -106,10 +108,45 @@ pub(super) fn admit<'a>(
         &request.body,
         clock::now(),
     )
-    .map_err(|forged| {
-        log_forgery(&forged, request);
-        Refusal::Signature
-    })
+}
+
+/// Reports forged requests, but not each one of a flood: whoever can send them must not be able to
+/// fill the disk with our log.
+#[derive(Debug)]
+pub(super) struct Reports {
+    since: Instant,
+    told: u32,
+    untold: u64,
+}
+
+/// How many forged requests are reported in a [`Reports::PERIOD`].
+const MOST_TOLD: u32 = 100;
+
+impl Reports {
+    const PERIOD: Duration = Duration::from_secs(60);
+
+    pub(super) fn new() -> Self {
+        Self {
+            since: clock::tick(),
+            told: 0,
+            untold: 0,
+        }
+    }
+
+    pub(super) fn report(&mut self, forged: &Forged, request: &Request) {
+        if self.since.elapsed() >= Self::PERIOD {
+            if self.untold > 0 {
+                log::error!("Signature verification failed {} more times", self.untold);
+            }
+            *self = Self::new();
+        }
+        if self.told < MOST_TOLD {
+            self.told += 1;
+            log_forgery(forged, request);
+        } else {
+            self.untold += 1;
+        }
+    }
 }
 
 fn log_forgery(forged: &Forged, request: &Request) {

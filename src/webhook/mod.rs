@@ -24,7 +24,7 @@ pub use health::Network;
 pub use limits::Limits;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::json;
@@ -32,7 +32,7 @@ use serde_json::json;
 use crate::clock;
 use crate::effects::Effects;
 use crate::live::Live;
-use crate::slack::signature::SigningSecret;
+use crate::slack::signature::{SignedBody, SigningSecret};
 use gate::Route;
 use tls::Tls;
 
@@ -79,17 +79,18 @@ pub struct Webhook {
     tls: Option<Arc<Tls>>,
     started: Instant,
     seen: Mutex<events::Seen>,
+    reports: Mutex<gate::Reports>,
 }
 
 impl Webhook {
     pub fn new(effects: Effects, access: Access, tls: Option<Arc<Tls>>) -> Self {
-        let (started, seen) = (clock::tick(), Mutex::default());
         Self {
             effects,
             access: Live::new(access),
             tls,
-            started,
-            seen,
+            started: clock::tick(),
+            seen: Mutex::default(),
+            reports: Mutex::new(gate::Reports::new()),
         }
     }
 
@@ -122,7 +123,7 @@ impl Webhook {
                 Ok(Some(Response::empty()))
             }
             Route::Interactions | Route::Events => {
-                gate::admit(&self.access.now().secrets, request).map(|_| None)
+                self.admit(&self.access.now(), request).map(|_| None)
             }
         }
     }
@@ -136,12 +137,20 @@ impl Webhook {
     fn try_answer(&self, request: &Request) -> Result<Response, Refusal> {
         let route = gate::route(request)?;
         let access = self.access.now();
-        let body = gate::admit(&access.secrets, request)?;
+        let body = self.admit(&access, request)?;
         match route {
             Route::Interactions => self.interaction(request, &body),
             Route::Events => self.event(request, &body),
             Route::Health => Err(Refusal::NotFound),
         }
+    }
+
+    fn admit<'a>(&self, access: &Access, request: &'a Request) -> Result<SignedBody<'a>, Refusal> {
+        gate::admit(&access.secrets, request).map_err(|forged| {
+            let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+            reports.report(&forged, request);
+            Refusal::Signature
+        })
     }
 
     /// The client as the proxies that we trust name it: the last address in `X-Forwarded-For` that
