@@ -237,6 +237,8 @@ pub struct Builder {
     unset: BTreeSet<OsString>,
     pending_dir: Option<PathBuf>,
     config: Option<String>,
+    files: Vec<(String, String)>,
+    bare: bool,
 }
 
 /// What a program that ended left.
@@ -287,6 +289,18 @@ impl Builder {
         self
     }
 
+    /// A further file in the server's working directory, which is its home, too.
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Takes away every option and variable that the harness itself gives.
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     /// Starts the server and waits until it takes interactions.
     pub fn start(self) -> Server {
         let mut server = self.spawn();
@@ -321,6 +335,12 @@ impl Builder {
             fs::create_dir(dir).expect("create .runbook");
             fs::write(file, yaml).expect("write the configuration");
         }
+        for (path, text) in &self.files {
+            let file = working_dir.join(path);
+            fs::create_dir_all(file.parent().expect("a file has a directory"))
+                .and_then(|()| fs::write(&file, text))
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
         let pending_dir = self
             .pending_dir
             .unwrap_or_else(|| working_dir.join("pending-approvals"));
@@ -334,15 +354,17 @@ impl Builder {
 
         let mut command = runbook(working_dir.path());
         command.arg("webhook");
-        for (option, value) in [("--port", "0"), ("--host", "127.0.0.1")] {
-            if !self.args.iter().any(|arg| is_option(arg, option)) {
-                command.args([option, value]);
+        if !self.bare {
+            for (option, value) in [("--port", "0"), ("--host", "127.0.0.1")] {
+                if !self.args.iter().any(|arg| is_option(arg, option)) {
+                    command.args([option, value]);
+                }
             }
+            command.arg("--pending-dir").arg(&pending_dir);
+            command.env("SLACK_SIGNING_SECRET", SECRET);
+            command.env("SLACK_API_URL", "http://127.0.0.1:1/api/");
         }
-        command.arg("--pending-dir").arg(&pending_dir);
         command.args(&self.args);
-        command.env("SLACK_SIGNING_SECRET", SECRET);
-        command.env("SLACK_API_URL", "http://127.0.0.1:1/api/");
         command.envs(&self.env);
         for name in &self.unset {
             command.env_remove(name);
@@ -405,6 +427,8 @@ impl Server {
             unset: BTreeSet::new(),
             pending_dir: None,
             config: None,
+            files: Vec::new(),
+            bare: false,
         }
     }
 

@@ -13,10 +13,8 @@ mod harness;
 mod stand_in;
 
 mod attacks;
+mod cli;
+mod crash;
 mod journey;
 mod layout;
-mod policy;
-mod readme;
-mod runbookai;
-mod store;
 mod witness;
