@@ -145,7 +145,7 @@ impl Shared {
             Some(_) => (Phase::Handshake, self.limits.handshake),
             None => (Phase::Idle, self.limits.head),
         };
-        let line = Arc::new(Line::new(socket, phase, clock::tick() + span));
+        let line = Arc::new(Line::new(socket, peer.ip(), phase, clock::tick() + span));
         let Some(number) = self.lines.add(&line, self.limits.connections) else {
             if self.tls.is_none() {
                 // Its buffer is empty, so this does not block.

@@ -4,9 +4,10 @@
 //! run into it. Each phase has one deadline instead, and one thread, the reaper, holds all sockets
 //! to theirs.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct Line {
     socket: TcpStream,
+    /// Whose it is, as far as making room goes.
+    party: IpAddr,
     state: Mutex<State>,
 }
 
@@ -60,7 +63,7 @@ struct State {
 }
 
 impl Line {
-    pub(super) fn new(socket: TcpStream, phase: Phase, deadline: Instant) -> Self {
+    pub(super) fn new(socket: TcpStream, peer: IpAddr, phase: Phase, deadline: Instant) -> Self {
         let waiting_since = clock::tick();
         let state = State {
             phase,
@@ -70,6 +73,7 @@ impl Line {
         };
         Self {
             socket,
+            party: party(peer),
             state: Mutex::new(state),
         }
     }
@@ -145,6 +149,14 @@ impl Write for &Line {
     }
 }
 
+/// Who stands behind an address: whoever has an IPv6 address has all of its network.
+fn party(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 /// All connections of a listener.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -160,8 +172,9 @@ struct Table {
 }
 
 impl Lines {
-    /// Takes a connection in. At the cap, the one that has waited longest for its client to send
-    /// a complete request has to go. `None` when all are being answered.
+    /// Takes a connection in. At the cap, one whose client has not sent a complete request has to
+    /// go: of whoever has most of them, the one that has waited longest. So nobody who comes back
+    /// again and again can turn over the connections of others. `None` when all are being answered.
     pub(super) fn add(&self, line: &Arc<Line>, cap: usize) -> Option<u64> {
         let mut table = self.table();
         if table.lines.len() >= cap && !table.evict() {
@@ -179,7 +192,7 @@ impl Lines {
         self.changed.notify_all();
     }
 
-    /// Makes room by ending the connection that has waited longest.
+    /// Makes room by ending a connection that waits.
     pub(super) fn evict(&self) {
         self.table().evict();
     }
@@ -208,7 +221,13 @@ impl Lines {
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
-        while table.evict() {}
+        table.lines.retain(|_, line| {
+            let waits = line.state().phase.is_waiting();
+            if waits {
+                let _ = line.socket.shutdown(Shutdown::Both);
+            }
+            !waits
+        });
         self.changed.notify_all();
     }
 
@@ -239,21 +258,45 @@ impl Lines {
 }
 
 impl Table {
-    /// Ends the connection that has waited longest. `false` when none waits.
+    /// Ends one connection that waits. `false` when none does.
     fn evict(&mut self) -> bool {
-        let waiting = self.lines.iter().filter_map(|(number, line)| {
-            let state = line.state();
-            state
-                .phase
-                .is_waiting()
-                .then_some((state.waiting_since, *number))
-        });
-        let Some((_, number)) = waiting.min() else {
+        let waiting: Vec<_> = self
+            .lines
+            .iter()
+            .filter_map(|(number, line)| {
+                let state = line.state();
+                state
+                    .phase
+                    .is_waiting()
+                    .then_some((line.party, state.waiting_since, *number))
+            })
+            .collect();
+        let mut held: HashMap<IpAddr, usize> = HashMap::new();
+        for (party, _, _) in &waiting {
+            *held.entry(*party).or_default() += 1;
+        }
+        let first = waiting
+            .iter()
+            .min_by_key(|(party, since, number)| (Reverse(held[party]), *since, *number));
+        let Some((_, _, number)) = first else {
             return false;
         };
-        if let Some(line) = self.lines.remove(&number) {
+        if let Some(line) = self.lines.remove(number) {
             let _ = line.socket.shutdown(Shutdown::Both);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_party_is_an_ipv4_address_or_an_ipv6_network() {
+        let of = |peer: &str| party(peer.parse().unwrap()).to_string();
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }
