@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,6 +27,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: u64 = 4 << 20;
 /// How long accepting rests when the system has nothing left to give.
 const NAP: Duration = Duration::from_millis(20);
+/// How often a connection is tried to be given a thread, after a rest that doubles from 1 ms on.
+const ATTEMPTS: u32 = 8;
+/// The log says at most this often that the system has nothing left to give.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// A running public socket.
 pub struct Edge {
@@ -45,6 +49,8 @@ struct Shared {
     lines: Lines,
     /// Ends the wait for connections when its other end is closed.
     wake: UnixStream,
+    /// When the log last said that the system has nothing left to give.
+    complained: Mutex<Option<Instant>>,
 }
 
 impl Edge {
@@ -71,6 +77,7 @@ impl Edge {
             bridge,
             lines,
             wake,
+            complained: Mutex::default(),
         });
         let (accepting, reaping) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
@@ -129,7 +136,7 @@ impl Shared {
                     ) => {}
                 Err(error) => {
                     // Out of descriptors or memory: make room, and give it time to become free.
-                    log::warn!(reason:% = reason(&error); "Cannot accept connections for a moment");
+                    self.complain("Cannot accept connections for a moment", &error);
                     self.lines.evict();
                     thread::sleep(NAP);
                 }
@@ -153,19 +160,37 @@ impl Shared {
             }
             return;
         };
-        let shared = Arc::clone(self);
-        let spawned = thread::Builder::new()
-            .name("connection".into())
-            .stack_size(STACK)
-            .spawn(move || {
-                shared.serve(&line, peer);
-                let _ = line.socket().shutdown(Shutdown::Both);
-                shared.lines.remove(number);
-            });
-        if let Err(error) = spawned {
-            log::warn!(reason:% = reason(&error); "No thread for a connection");
-            self.lines.remove(number);
-            thread::sleep(NAP);
+        for attempt in 0..ATTEMPTS {
+            let (shared, line) = (Arc::clone(self), Arc::clone(&line));
+            let spawned = thread::Builder::new()
+                .name("connection".into())
+                .stack_size(STACK)
+                .spawn(move || {
+                    shared.serve(&line, peer);
+                    let _ = line.socket().shutdown(Shutdown::Both);
+                    shared.lines.remove(number);
+                });
+            let Err(error) = spawned else {
+                return;
+            };
+            // Whoever waits makes room for whoever may have something to say.
+            self.complain("Too few threads for all connections", &error);
+            self.lines.evict();
+            thread::sleep(Duration::from_millis(1 << attempt).min(NAP));
+        }
+        self.lines.remove(number);
+    }
+
+    /// Tells the operator, though not each time.
+    fn complain(&self, what: &str, error: &io::Error) {
+        let now = clock::tick();
+        let mut last = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| now.duration_since(last) >= COMPLAINT) {
+            *last = Some(now);
+            log::warn!(reason:% = reason(error); "{what}");
         }
     }
 
