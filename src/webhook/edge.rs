@@ -365,9 +365,12 @@ impl<'a, S: Stream> Connection<'a, S> {
         let limits = &self.shared.limits;
         let mut seen = 0;
         loop {
-            // An empty line before a request is a habit of old clients.
-            while seen == 0 && self.buffer.starts_with(b"\r\n") {
-                self.buffer.drain(..2);
+            // An empty line before a request is a habit of old clients. However many there are, the
+            // rest moves once.
+            if seen == 0 {
+                let lines = self.buffer.chunks_exact(2);
+                let empty = lines.take_while(|line| line == b"\r\n").count();
+                self.buffer.drain(..2 * empty);
             }
             if let Some(end) = head::end(&self.buffer, seen)? {
                 if end > limits.head_bytes {
