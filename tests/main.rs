@@ -17,4 +17,8 @@ mod cli;
 mod crash;
 mod journey;
 mod layout;
+mod policy;
+mod readme;
+mod runbookai;
+mod store;
 mod witness;

@@ -46,7 +46,6 @@ enum Event {
 /// the workers fail later.
 pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
     let mut settings = config::webhook(parsed, environment)?;
-    tell(&settings.warnings);
     let tls = settings
         .tls
         .as_ref()
@@ -59,6 +58,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     fit_descriptors(&mut settings.workers, &mut settings.limits.connections);
     let store = open(&settings)?;
     let listener = listener::open(&settings)?;
+    tell(&settings.warnings);
     let port = listener
         .local_addr()
         .map_or(settings.port, |address| address.port());
