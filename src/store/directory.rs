@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::ballots::Ballots;
 use super::index::Index;
 use super::lock::{Guard, Locks};
-use super::runbookai::{self, AgentFile};
+use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable};
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
 use crate::clock::{self, Timestamp};
@@ -32,8 +32,7 @@ pub struct Directory {
     /// Numbers the temporaries of this process.
     counter: AtomicU64,
     proven: Mutex<Option<Instant>>,
-    /// Answers to the RunbookAI agent that are decided and could not be delivered yet.
-    undelivered: Mutex<Vec<ApprovalId>>,
+    answers: Answers,
 }
 
 /// The directory that stands at the path, as long as it does.
@@ -71,6 +70,7 @@ impl Directory {
         let index = Mutex::new(Index::new(&path, keep_decided, network));
         let directory = Self {
             ballots: Ballots::of(&path),
+            answers: Answers::of(&path),
             path,
             owner,
             home,
@@ -79,7 +79,6 @@ impl Directory {
             network,
             counter: AtomicU64::new(0),
             proven: Mutex::new(None),
-            undelivered: Mutex::new(Vec::new()),
         };
         directory
             .clear_up()
@@ -126,11 +125,11 @@ impl Directory {
                     // Another process may be clearing up, too.
                     let _ = std::fs::remove_file(file.path());
                 } else if let Some(id) = name.strip_suffix(".answer").and_then(ApprovalId::parse) {
-                    lock(&self.undelivered).push(id);
+                    self.answers.put_off(id);
                 }
             }
         }
-        self.deliver_late();
+        self.answers.deliver_late(&self.locks);
         for owner in self.locks.owners()? {
             let needed = self.ballots.are_owned_by(&owner);
             if owner != self.owner && !needed {
@@ -199,70 +198,14 @@ impl Directory {
 
     /// Decides a request of the RunbookAI agent: the ready answer, the intent, the delivery.
     fn answer_agent(&self, approval: &Approval, source: &Source) -> io::Result<Durability> {
-        let ready = self.ready(approval.id());
-        // One that is there is the rest of an attempt that failed before its intent was written.
-        match std::fs::remove_file(&ready) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let Some(answer) = runbookai::answer(approval) else {
-            return self.write(approval, source);
-        };
-        durable::create(&ready, &answer, None)?;
+        let ready = self.answers.prepare(approval)?;
         let written = self.write(approval, source);
-        match written {
-            Err(_) => drop(std::fs::remove_file(&ready)),
-            // Decided, whatever comes now: an undelivered answer stays ready.
-            Ok(_) => {
-                if let Err(error) = self.deliver(approval.id()) {
-                    let (id, reason) = (approval.id(), reason(&error));
-                    log::error!(approvalId:% = id, reason:%; "Answer to the agent not delivered yet");
-                    lock(&self.undelivered).push(id.clone());
-                }
-            }
+        match (&written, ready) {
+            (Err(_), Ready::Prepared) => self.answers.withdraw(approval.id()),
+            (Ok(_), Ready::Prepared) => self.answers.deliver_or_put_off(approval.id()),
+            (_, Ready::Nothing) => {}
         }
         written
-    }
-
-    /// Tries again to deliver what could not be delivered when it was decided.
-    fn deliver_late(&self) {
-        let late = std::mem::take(&mut *lock(&self.undelivered));
-        for id in late {
-            let delivered = self
-                .locks
-                .lock(&id)
-                .is_ok_and(|_lock| self.deliver(&id).is_ok());
-            if !delivered && self.ready(&id).exists() {
-                lock(&self.undelivered).push(id);
-            }
-        }
-    }
-
-    /// Delivers the ready answer of a decided intent; one without an intent is removed. The lock
-    /// must be held.
-    fn deliver(&self, id: &ApprovalId) -> io::Result<()> {
-        let ready = self.ready(id);
-        let intent = durable::read(&self.intent(id))?
-            .and_then(|(bytes, _)| Approval::parse(id, &bytes).ok());
-        if intent
-            .and_then(|intent| runbookai::answer(&intent))
-            .is_none()
-        {
-            return std::fs::remove_file(&ready);
-        }
-        match durable::move_to(&ready, &self.file(id)) {
-            // Somebody else has answered; theirs is what the agent reads.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::remove_file(&ready)?,
-            moved => moved?,
-        }
-        match std::fs::remove_file(self.path.join(runbookai::request_name(id))) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        match durable::sync(&self.path) {
-            Durability::Durable => Ok(()),
-            Durability::Unsynced(error) => Err(error),
-        }
     }
 
     fn file(&self, id: &ApprovalId) -> PathBuf {
@@ -274,11 +217,7 @@ impl Directory {
     }
 
     fn intent(&self, id: &ApprovalId) -> PathBuf {
-        self.intents().join(format!("{id}.json"))
-    }
-
-    fn ready(&self, id: &ApprovalId) -> PathBuf {
-        self.intents().join(format!("{id}.answer"))
+        runbookai::intent_file(&self.path, id)
     }
 
     /// A name that no other thread or process uses.
@@ -333,8 +272,9 @@ impl Store for Directory {
         let Some((mut approval, source)) = self.find(id)? else {
             return Ok(None);
         };
-        if matches!(source, Source::Intent(_)) && self.ready(id).exists() {
-            self.deliver(id)
+        if matches!(source, Source::Intent(_)) && self.answers.is_ready(id) {
+            self.answers
+                .deliver(id)
                 .map_err(io_error(format!("deliver the answer to {id}")))?;
         }
         let before = approval.status();
@@ -379,7 +319,7 @@ impl Store for Directory {
 
     fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError> {
         self.stay_home()?;
-        self.deliver_late();
+        self.answers.deliver_late(&self.locks);
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
         self.index()
             .chores(now, &is_dead)

@@ -6,13 +6,19 @@
 //! answer is made ready beside the intent before that is written, and delivered by one rename:
 //! when the ready file is gone, the answer was given, and it is never given twice.
 
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::lock::Locks;
+use super::{Durability, durable};
 use crate::approval::{Approval, ApprovalId, Status};
 use crate::clock::Timestamp;
+use crate::complaint::reason;
 
 /// How long the agent waits for an answer, from `createdAt`.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
@@ -82,4 +88,119 @@ pub(super) fn answer(approval: &Approval) -> Option<Vec<u8>> {
         "reason": approval.text("reason").unwrap_or(said),
     });
     Some(format!("{answer:#}\n").into_bytes())
+}
+
+/// Our intent for a request.
+pub(super) fn intent_file(directory: &Path, id: &ApprovalId) -> PathBuf {
+    directory.join(FOLDER).join(format!("{id}.json"))
+}
+
+/// Answers on their way to the agent.
+pub(super) struct Answers {
+    directory: PathBuf,
+    /// Decided, and not delivered yet.
+    late: Mutex<Vec<ApprovalId>>,
+}
+
+/// Whether an answer lies ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ready {
+    Prepared,
+    /// There is nothing to answer.
+    Nothing,
+}
+
+impl Answers {
+    pub(super) fn of(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            late: Mutex::default(),
+        }
+    }
+
+    /// Makes the answer ready, if there is one to give. The lock must be held.
+    ///
+    /// # Errors
+    /// Nothing lies ready.
+    pub(super) fn prepare(&self, approval: &Approval) -> io::Result<Ready> {
+        let ready = self.ready(approval.id());
+        // One that is there is the rest of an attempt that failed before its intent was written.
+        remove(&ready)?;
+        match answer(approval) {
+            Some(answer) => durable::create(&ready, &answer, None).map(|()| Ready::Prepared),
+            None => Ok(Ready::Nothing),
+        }
+    }
+
+    /// Takes back an answer whose intent could not be written.
+    pub(super) fn withdraw(&self, id: &ApprovalId) {
+        // One that stays has no intent, and is never delivered.
+        let _ = remove(&self.ready(id));
+    }
+
+    pub(super) fn is_ready(&self, id: &ApprovalId) -> bool {
+        self.ready(id).exists()
+    }
+
+    /// Delivers the ready answer of a decided intent; one without an intent is removed. The lock
+    /// must be held.
+    ///
+    /// # Errors
+    /// It still lies ready, or its delivery is not synced.
+    pub(super) fn deliver(&self, id: &ApprovalId) -> io::Result<()> {
+        let ready = self.ready(id);
+        let intent = durable::read(&intent_file(&self.directory, id))?;
+        let intent = intent.and_then(|(bytes, _)| Approval::parse(id, &bytes).ok());
+        if intent.and_then(|intent| answer(&intent)).is_none() {
+            return remove(&ready);
+        }
+        match durable::move_to(&ready, &self.directory.join(format!("{id}.json"))) {
+            // Somebody else has answered; theirs is what the agent reads.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => remove(&ready)?,
+            moved => moved?,
+        }
+        remove(&self.directory.join(request_name(id)))?;
+        match durable::sync(&self.directory) {
+            Durability::Durable => Ok(()),
+            Durability::Unsynced(error) => Err(error),
+        }
+    }
+
+    /// Delivers now, or later when that fails. It is decided all the same.
+    pub(super) fn deliver_or_put_off(&self, id: &ApprovalId) {
+        if let Err(error) = self.deliver(id) {
+            log::error!(approvalId:% = id, reason:% = reason(&error); "Answer to the agent not delivered yet");
+            self.put_off(id.clone());
+        }
+    }
+
+    pub(super) fn put_off(&self, id: ApprovalId) {
+        self.late().push(id);
+    }
+
+    /// Tries again to deliver what could not be delivered before.
+    pub(super) fn deliver_late(&self, locks: &Locks) {
+        let late = std::mem::take(&mut *self.late());
+        for id in late {
+            let delivered = locks.lock(&id).is_ok_and(|_lock| self.deliver(&id).is_ok());
+            if !delivered && self.is_ready(&id) {
+                self.put_off(id);
+            }
+        }
+    }
+
+    fn ready(&self, id: &ApprovalId) -> PathBuf {
+        self.directory.join(FOLDER).join(format!("{id}.answer"))
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<ApprovalId>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
