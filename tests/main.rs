@@ -17,6 +17,7 @@ mod cli;
 mod crash;
 mod journey;
 mod layout;
+mod operations;
 mod policy;
 mod readme;
 mod runbookai;
