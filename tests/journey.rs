@@ -390,6 +390,20 @@ fn slacks_patience_is_asked_for_and_given() {
 }
 
 #[test]
+fn a_patience_of_nothing_is_no_leave_to_storm() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let none = Failure::RateLimited {
+        retry_after_seconds: 0,
+    };
+    slack.fail(none, Times::Next(1));
+    server.interact(&Click::approve("apr-1").payload());
+    let calls = slack.wait_for("chat.update", 2, SOON);
+    assert!(calls[1].at - calls[0].at >= Duration::from_millis(900));
+}
+
+#[test]
 fn a_passing_trouble_is_tried_again_and_a_refusal_is_not() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let server = Server::builder().dir(&dir).slack(&slack).start();

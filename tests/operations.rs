@@ -292,7 +292,6 @@ fn health_sees_a_directory_that_goes_and_one_that_comes_back() {
 }
 
 #[test]
-#[ignore = "folders of ours inside it, and the lock that says we live, come back with a restart only"]
 fn a_directory_that_is_made_anew_is_served_again() {
     let parent = Scratch::new();
     let dir = parent.join("pending");

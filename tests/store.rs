@@ -894,3 +894,28 @@ fn ten_thousand_requests_are_counted_without_reading_them_again() {
     }
     assert_eq!(pending(&server), MANY / 2);
 }
+
+#[test]
+fn servers_that_start_together_all_announce_themselves() {
+    let dir = Scratch::new();
+    for _ in 0..3 {
+        let servers: Vec<Server> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..6)
+                .map(|_| scope.spawn(|| Server::builder().dir(&dir).start()))
+                .collect();
+            starts
+                .into_iter()
+                .map(|start| start.join().unwrap())
+                .collect()
+        });
+        let names = fs::read_dir(dir.join(".locks")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let held = names.filter(|name| {
+            let file = name
+                .starts_with("owner-")
+                .then(|| File::open(dir.join(".locks").join(name)).unwrap());
+            file.is_some_and(|file| fs2::FileExt::try_lock_exclusive(&file).is_err())
+        });
+        assert_eq!(held.count(), servers.len());
+    }
+}

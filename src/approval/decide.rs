@@ -309,6 +309,9 @@ mod tests {
             (Risk::High, "A", "D", Deny, 0, Refused(NotAnApprover)),
             (Risk::High, "A-", "B", Approve, 0, ONE_OF_TWO),
             (Risk::High, "A-", "A", Approve, 0, ONE_OF_TWO),
+            // Votes count by the policy of now: not of who is not listed, nor of who asked.
+            (Risk::High, "D", "A", Approve, 0, ONE_OF_TWO),
+            (Risk::Critical, "Z", "A", Approve, 0, ONE_OF_TWO),
             // Enough have approved under a quorum that was higher then: one more decides.
             (Risk::High, "AB", "A", Approve, 0, GRANTED),
             (Risk::High, "AB", "C", Approve, 0, GRANTED),

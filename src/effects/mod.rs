@@ -57,7 +57,12 @@ pub struct Running {
 #[derive(Debug)]
 enum Task {
     UpdateMessage(ApprovalId),
-    Tell { response_url: String, text: String },
+    /// The message is updated, and only that is yet to be written down.
+    NoteUpdate(ApprovalId),
+    Tell {
+        response_url: String,
+        text: String,
+    },
 }
 
 /// How an attempt went.
@@ -65,6 +70,8 @@ enum Task {
 enum Attempt {
     /// It is done, or there is nothing to do any more.
     Done,
+    /// It is done, and that could not be written down.
+    NotNoted,
     /// It is to be tried again, after the pause that Slack asked for or our own.
     Again { pause: Option<Duration> },
 }
@@ -132,7 +139,7 @@ impl Effects {
     /// One thread's life: jobs as they come due.
     fn work(&self) {
         while let Some(mut job) = self.queue.next() {
-            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&job.task)));
+            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job.task)));
             let attempt = attempt.unwrap_or_else(|_| {
                 log::error!("An effect panicked; this is a bug");
                 Attempt::Again { pause: None }
@@ -140,6 +147,10 @@ impl Effects {
             job.attempts += 1;
             match attempt {
                 Attempt::Done => self.queue.finish(&job),
+                Attempt::NotNoted => {
+                    let pause = backoff(job.attempts);
+                    self.queue.again(job, pause);
+                }
                 Attempt::Again { pause } => {
                     let pause = pause.unwrap_or_else(|| backoff(job.attempts));
                     self.queue.again(job, pause);
@@ -148,11 +159,18 @@ impl Effects {
         }
     }
 
-    fn attempt(&self, task: &Task) -> Attempt {
+    /// Tries once. What is left to do after that may be another task.
+    fn attempt(&self, task: &mut Task) -> Attempt {
         match task {
             Task::UpdateMessage(id) => {
-                update_message::attempt(&*self.store, &self.terms().slack, id)
+                let id = id.clone();
+                let attempt = update_message::attempt(&*self.store, &self.terms().slack, &id);
+                if let Attempt::NotNoted = attempt {
+                    *task = Task::NoteUpdate(id);
+                }
+                attempt
             }
+            Task::NoteUpdate(id) => update_message::note(&*self.store, id),
             Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
         }
     }

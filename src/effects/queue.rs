@@ -55,7 +55,7 @@ impl Queue {
     pub(super) fn push(&self, job: Job) {
         let mut state = self.state();
         let fresh = match &job.task {
-            Task::UpdateMessage(id) => state.known.insert(id.clone()),
+            Task::UpdateMessage(id) | Task::NoteUpdate(id) => state.known.insert(id.clone()),
             Task::Tell { .. } => state.waiting.len() < MOST_WORDS + state.known.len(),
         };
         if fresh {
@@ -77,7 +77,7 @@ impl Queue {
 
     /// Forgets a job that is done.
     pub(super) fn finish(&self, job: &Job) {
-        if let Task::UpdateMessage(id) = &job.task {
+        if let Task::UpdateMessage(id) | Task::NoteUpdate(id) = &job.task {
             self.state().known.remove(id);
         }
     }

@@ -5,7 +5,7 @@ use crate::approval::{Approval, ApprovalId, Effect, Owed, Status};
 use crate::clock;
 use crate::slack::api::{CallError, Client};
 use crate::slack::message::Message;
-use crate::store::{Edit, Store};
+use crate::store::{Edit, Store, StoreError};
 
 /// Tries once. The message is made from the approval as it is now, so a late attempt never shows
 /// an old state.
@@ -26,9 +26,7 @@ pub(super) fn attempt(store: &dyn Store, slack: &Client, id: &ApprovalId) -> Att
         return Attempt::Done;
     };
     match call(slack, &approval, &owed) {
-        Ok(()) => settle(store, id, &|approval| {
-            approval.settle(Effect::UpdateMessage);
-        }),
+        Ok(()) => note(store, id),
         Err(CallError::Refused(reason)) => {
             log::error!(approvalId:% = id, reason:%; "Slack refused to update the message");
             give_up(store, id, &reason)
@@ -39,13 +37,37 @@ pub(super) fn attempt(store: &dyn Store, slack: &Client, id: &ApprovalId) -> Att
         }
         Err(error) => {
             log::warn!(approvalId:% = id, reason:% = error; "Message not updated, trying again");
-            Attempt::Again {
-                pause: if let CallError::Limited(pause) = error {
-                    Some(pause)
-                } else {
-                    None
-                },
-            }
+            let pause = if let CallError::Limited(pause) = error {
+                Some(pause)
+            } else {
+                None
+            };
+            Attempt::Again { pause }
+        }
+    }
+}
+
+/// Writes down that the message is updated.
+pub(super) fn note(store: &dyn Store, id: &ApprovalId) -> Attempt {
+    match settle(store, id, &|approval| {
+        approval.settle(Effect::UpdateMessage);
+    }) {
+        Ok(()) => Attempt::Done,
+        Err(error) => {
+            log::warn!(approvalId:% = id, reason:% = error; "Cannot note that the message is updated");
+            Attempt::NotNoted
+        }
+    }
+}
+
+fn give_up(store: &dyn Store, id: &ApprovalId, why: &str) -> Attempt {
+    let change =
+        |approval: &mut Approval| approval.give_up(Effect::UpdateMessage, why, clock::now());
+    match settle(store, id, &change) {
+        Ok(()) => Attempt::Done,
+        Err(error) => {
+            log::warn!(approvalId:% = id, reason:% = error; "Cannot note that the message is given up");
+            Attempt::Again { pause: None }
         }
     }
 }
@@ -62,15 +84,11 @@ fn call(slack: &Client, approval: &Approval, owed: &Owed) -> Result<(), CallErro
     }
 }
 
-fn give_up(store: &dyn Store, id: &ApprovalId, reason: &str) -> Attempt {
-    settle(store, id, &|approval| {
-        approval.give_up(Effect::UpdateMessage, reason, clock::now());
-    })
-}
-
-/// Takes the effect off the approval's list. When that cannot be written, the effect is tried
-/// again: rather twice than never.
-fn settle(store: &dyn Store, id: &ApprovalId, change: &dyn Fn(&mut Approval)) -> Attempt {
+fn settle(
+    store: &dyn Store,
+    id: &ApprovalId,
+    change: &dyn Fn(&mut Approval),
+) -> Result<(), StoreError> {
     let updated = store.update(id, &mut |approval| {
         if approval.status() == Status::Pending {
             return Edit::Keep;
@@ -78,14 +96,5 @@ fn settle(store: &dyn Store, id: &ApprovalId, change: &dyn Fn(&mut Approval)) ->
         change(approval);
         Edit::Write
     });
-    match updated {
-        Ok(_) => {
-            log::debug!(approvalId:% = id; "Slack message settled");
-            Attempt::Done
-        }
-        Err(error) => {
-            log::warn!(approvalId:% = id, reason:% = error; "Cannot note that the message is updated");
-            Attempt::Again { pause: None }
-        }
-    }
+    updated.map(|_| log::debug!(approvalId:% = id; "Slack message settled"))
 }
