@@ -41,7 +41,6 @@ pub struct Edge {
 
 /// What all connections share.
 struct Shared {
-    listener: TcpListener,
     tls: Option<Arc<Tls>>,
     limits: Limits,
     webhook: Arc<Webhook>,
@@ -70,7 +69,6 @@ impl Edge {
         let (waker, wake) = UnixStream::pair()?;
         let lines = Lines::default();
         let shared = Arc::new(Shared {
-            listener,
             tls,
             limits,
             webhook,
@@ -83,7 +81,7 @@ impl Edge {
         let threads = vec![
             thread::Builder::new()
                 .name("accept".into())
-                .spawn(move || accepting.accept())?,
+                .spawn(move || accepting.accept(&listener))?,
             thread::Builder::new()
                 .name("reaper".into())
                 .spawn(move || reaping.lines.reap())?,
@@ -111,12 +109,13 @@ impl Edge {
 }
 
 impl Shared {
-    /// Accepts for as long as the process lives: no error ends this loop, only [`Edge::stop`].
-    fn accept(self: &Arc<Self>) {
+    /// Accepts for as long as the process lives: no error ends this loop, only [`Edge::stop`]. The
+    /// listener ends with it, so that whoever comes later is refused or finds another process.
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
         loop {
             let wanted = PollFlags::IN;
             let mut ready = [
-                PollFd::new(&self.listener, wanted),
+                PollFd::new(listener, wanted),
                 PollFd::new(&self.wake, wanted),
             ];
             // Whatever ends the wait, accepting tells what there is.
@@ -124,8 +123,7 @@ impl Shared {
             if self.lines.is_closed() {
                 return;
             }
-            let accepted = self.listener.accept();
-            match accepted {
+            match listener.accept() {
                 Ok((socket, peer)) => self.take(socket, peer),
                 Err(error)
                     if matches!(
