@@ -19,6 +19,7 @@ use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -239,6 +240,8 @@ pub struct Builder {
     config: Option<String>,
     files: Vec<(String, String)>,
     bare: bool,
+    wrapper: Vec<OsString>,
+    stdin: Option<OwnedFd>,
 }
 
 /// What a program that ended left.
@@ -301,6 +304,19 @@ impl Builder {
         self
     }
 
+    /// Starts the server through another program, which gets the server's program and arguments
+    /// behind its own and must become it (`exec`): `["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"]`.
+    pub fn wrapper<I: IntoIterator<Item: Into<OsString>>>(mut self, wrapper: I) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What the server, or its wrapper, finds as its standard input.
+    pub fn stdin(mut self, stdin: impl Into<OwnedFd>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
     /// Starts the server and waits until it takes interactions.
     pub fn start(self) -> Server {
         let mut server = self.spawn();
@@ -353,6 +369,25 @@ impl Builder {
             );
 
         let mut command = runbook(working_dir.path());
+        if let [program, arguments @ ..] = &*self.wrapper {
+            let binary = command.get_program().to_owned();
+            let mut wrapped = Command::new(program);
+            wrapped
+                .args(arguments)
+                .arg(binary)
+                .env_clear()
+                .envs(
+                    command
+                        .get_envs()
+                        .filter_map(|(name, value)| Some((name, value?))),
+                )
+                .current_dir(working_dir.path())
+                .stdin(Stdio::null());
+            command = wrapped;
+        }
+        if let Some(stdin) = self.stdin {
+            command.stdin(stdin);
+        }
         command.arg("webhook");
         if !self.bare {
             for (option, value) in [("--port", "0"), ("--host", "127.0.0.1")] {
@@ -429,6 +464,8 @@ impl Server {
             config: None,
             files: Vec::new(),
             bare: false,
+            wrapper: Vec::new(),
+            stdin: None,
         }
     }
 
@@ -473,6 +510,15 @@ impl Server {
     /// Tells the harness that `[ERROR]` and `panicked` in the log are what the test is about.
     pub fn expect_errors(&self) {
         self.expects_errors.store(true, Ordering::Relaxed);
+    }
+
+    /// The most memory that the server has had resident so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("the server runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        kib.expect("the kernel counts in KiB")
     }
 
     /// Sends a signal, unless the server has ended.

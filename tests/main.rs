@@ -15,6 +15,7 @@ mod stand_in;
 mod attacks;
 mod cli;
 mod crash;
+mod edge;
 mod journey;
 mod layout;
 mod operations;
