@@ -12,7 +12,9 @@ use super::ballots::Ballots;
 use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
-use super::{Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable};
+use super::{
+    Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable, lock, watch,
+};
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
@@ -63,8 +65,8 @@ impl Directory {
         let path = made
             .and_then(|()| path.canonicalize())
             .map_err(io_error("make the pending directory"))?;
-        let network = is_network_filesystem(&path);
-        let owner = fresh_name().map_err(io_error("get random bytes"))?;
+        let network = watch::is_network_filesystem(&path);
+        let owner = lock::fresh_name().map_err(io_error("get random bytes"))?;
         let locks = Locks::of(&path);
         let home = Mutex::new(Home::move_in(&path, &locks, &owner)?);
         let index = Mutex::new(Index::new(&path, keep_decided, network));
@@ -105,7 +107,7 @@ impl Directory {
     /// Takes notice when another directory stands at the path, because one was moved or mounted
     /// there: the kernel goes on telling about the old one.
     fn stay_home(&self) -> Result<(), StoreError> {
-        let mut home = lock(&self.home);
+        let mut home = hold(&self.home);
         if home.identity != identity(&self.path)? {
             *home = Home::move_in(&self.path, &self.locks, &self.owner)?;
             self.index().start_over();
@@ -121,7 +123,7 @@ impl Directory {
                 let Ok(name) = file.file_name().into_string() else {
                     continue;
                 };
-                if temporary_owner(&name).is_some_and(|owner| self.locks.is_dead(owner)) {
+                if lock::temporary_owner(&name).is_some_and(|owner| self.locks.is_dead(owner)) {
                     // Another process may be clearing up, too.
                     let _ = std::fs::remove_file(file.path());
                 } else if let Some(id) = name.strip_suffix(".answer").and_then(ApprovalId::parse) {
@@ -230,7 +232,7 @@ impl Directory {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        lock(&self.index)
+        hold(&self.index)
     }
 }
 
@@ -302,7 +304,7 @@ impl Store for Directory {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        let mut proven = lock(&self.proven);
+        let mut proven = hold(&self.proven);
         if proven.is_some_and(|at| clock::tick().duration_since(at) < PROOF) {
             return Ok(());
         }
@@ -402,53 +404,11 @@ fn recognise(bytes: &[u8]) -> Option<AgentFile> {
 }
 
 /// A panic elsewhere leaves nothing half-done behind these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
     let what = what.into();
     |error| StoreError::Io { what, error }
-}
-
-/// Whose temporary it is: `.tmp.OWNER.N`. Other programs make names like it, so it must fit.
-fn temporary_owner(name: &str) -> Option<&str> {
-    let (owner, number) = name.strip_prefix(".tmp.")?.split_once('.')?;
-    let ours = owner.len() == OWNER && owner.bytes().all(|b| LETTERS.contains(&b));
-    (ours && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(owner)
-}
-
-/// The letters of base32 (RFC 4648), in lower case.
-const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// Letters of a process's name: 80 bits.
-const OWNER: usize = 16;
-
-/// A name that no other process has, ever.
-fn fresh_name() -> io::Result<String> {
-    let mut bytes = [0; OWNER];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes
-        .iter()
-        .map(|byte| char::from(LETTERS[usize::from(byte & 31)]))
-        .collect())
-}
-
-/// Whether the kernel says that other hosts may share it. FUSE counts: GlusterFS and sshfs use it.
-fn is_network_filesystem(path: &Path) -> bool {
-    /// From linux/magic.h: NFS, SMB, CIFS, SMB2, FUSE, Ceph, AFS, 9P, Lustre, GPFS, OCFS2.
-    const MAGIC: [u64; 11] = [
-        0x6969,
-        0x517b,
-        0xff53_4d42,
-        0xfe53_4d42,
-        0x6573_5546,
-        0x00c3_6400,
-        0x5346_414f,
-        0x0102_1997,
-        0x0bd0_0bd0,
-        0x4750_4653,
-        0x7461_636f,
-    ];
-    rustix::fs::statfs(path)
-        .is_ok_and(|fs| MAGIC.contains(&(fs.f_type.cast_unsigned() & 0xffff_ffff)))
 }

@@ -142,3 +142,25 @@ fn failed(error: io::Error) -> StoreError {
         error,
     }
 }
+
+/// The letters of base32 (RFC 4648), in lower case.
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Letters of a process's name: 80 bits.
+const OWNER: usize = 16;
+
+/// A name that no other process has, ever.
+pub(super) fn fresh_name() -> io::Result<String> {
+    let mut bytes = [0; OWNER];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte & 31)]))
+        .collect())
+}
+
+/// Whose temporary it is: `.tmp.OWNER.N`. Other programs make names like it, so it must fit.
+pub(super) fn temporary_owner(name: &str) -> Option<&str> {
+    let (owner, number) = name.strip_prefix(".tmp.")?.split_once('.')?;
+    let ours = owner.len() == OWNER && owner.bytes().all(|b| LETTERS.contains(&b));
+    (ours && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(owner)
+}

@@ -184,3 +184,23 @@ pub(super) fn stem(file: &OsStr) -> Option<Box<str>> {
     let name = file.to_str().filter(|name| !name.starts_with('.'))?;
     name.strip_suffix(".json").map(Into::into)
 }
+
+/// Whether the kernel says that other hosts may share it. FUSE counts: GlusterFS and sshfs use it.
+pub(super) fn is_network_filesystem(path: &Path) -> bool {
+    /// From linux/magic.h: NFS, SMB, CIFS, SMB2, FUSE, Ceph, AFS, 9P, Lustre, GPFS, OCFS2.
+    const MAGIC: [u64; 11] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x00c3_6400,
+        0x5346_414f,
+        0x0102_1997,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x7461_636f,
+    ];
+    rustix::fs::statfs(path)
+        .is_ok_and(|fs| MAGIC.contains(&(fs.f_type.cast_unsigned() & 0xffff_ffff)))
+}

@@ -1,7 +1,7 @@
 //! The server's side that is about requests: what comes in, who gets in, what is answered.
 //!
 //! ```text
-//! socket ─ edge (line, head, tls) ─► Request ─ Webhook::gate ─ bridge ─► Webhook::answer ─► Response
+//! socket ─ edge (tls, line) ─ connection (head) ─► Request ─ Webhook::gate ─ bridge ─► Webhook::answer ─► Response
 //! ```
 //!
 //! The gate is asked twice: at the edge, so that no stranger's request occupies a worker, and again
@@ -9,6 +9,7 @@
 //! kilobytes.
 
 pub mod bridge;
+mod connection;
 pub mod edge;
 mod events;
 mod gate;

@@ -1,0 +1,227 @@
+//! Which keys of the configuration file are ours.
+
+/// One key that we know, for checking and for the README's table.
+#[derive(Debug)]
+pub struct Key {
+    /// Sections and name; `*` stands for `default` and the risk levels.
+    pub path: &'static str,
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+/// Every key of our sections.
+pub const KEYS: &[Key] = &[
+    key(
+        "incident.slack.enabled",
+        "true",
+        "whether Runbook uses Slack at all",
+    ),
+    key(
+        "incident.slack.botToken",
+        "",
+        "the bot token; SLACK_BOT_TOKEN comes first",
+    ),
+    key(
+        "incident.slack.signingSecret",
+        "",
+        "the signing secret, or a list of them; SLACK_SIGNING_SECRET comes first",
+    ),
+    key(
+        "incident.slack.defaultChannel",
+        "",
+        "the channel for messages; read by the tools that post",
+    ),
+    key(
+        "incident.slack.approvalChannel",
+        "",
+        "the channel for approvals; read by the tools that post",
+    ),
+    key(
+        "safety.approvers.*.users",
+        "anyone",
+        "Slack user ids of who may decide, for a level or for all of them",
+    ),
+    key(
+        "safety.approvers.*.minApprovals",
+        "1",
+        "how many different people must approve",
+    ),
+    key(
+        "safety.approvers.*.allowExternal",
+        "false",
+        "whether people of other workspaces may decide",
+    ),
+    key(
+        "safety.approvers.*.groups",
+        "[]",
+        "Slack user groups of who may decide; not enforced yet, so refused",
+    ),
+    key(
+        "safety.approvers.*.allowGuests",
+        "true",
+        "whether guests may decide; false is not enforced yet, so refused",
+    ),
+    key(
+        "safety.requireDenialReason",
+        "false",
+        "whether a denial must say why; true is not enforced yet, so refused",
+    ),
+    key(
+        "safety.allowSelfApproval",
+        "false",
+        "whether who asked may also approve",
+    ),
+    key(
+        "safety.multiApproverForCritical",
+        "false",
+        "whether a critical request needs two different people",
+    ),
+    key(
+        "safety.approvalTimeoutMs",
+        "300000",
+        "how long a request stays open; read by the tools that ask",
+    ),
+    key(
+        "safety.requireApproval",
+        "all levels",
+        "which levels need a human; read by the tools that ask",
+    ),
+    key(
+        "safety.maxMutationsPerSession",
+        "",
+        "the RunbookAI agent's own",
+    ),
+    key(
+        "safety.cooldownBetweenCriticalMs",
+        "",
+        "the RunbookAI agent's own",
+    ),
+    key("safety.skipApproval", "", "the RunbookAI agent's own"),
+    key("safety.blockedOperations", "", "the RunbookAI agent's own"),
+    key(
+        "approvals.keepDecided",
+        "24h",
+        "how long a decided approval stays in place before it is archived",
+    ),
+    key(
+        "webhook.host",
+        "0.0.0.0",
+        "address to bind to; --host comes first",
+    ),
+    key(
+        "webhook.port",
+        "3000",
+        "port to listen on; --port and SLACK_WEBHOOK_PORT come first",
+    ),
+    key(
+        "webhook.workers",
+        "8",
+        "threads that decide clicks; --workers comes first",
+    ),
+    key(
+        "webhook.publicUrl",
+        "https://your-domain.com",
+        "where Slack reaches this server; shown in the banner",
+    ),
+    key(
+        "webhook.trustedProxies",
+        "[]",
+        "networks (CIDR) whose X-Forwarded-For is believed",
+    ),
+    key(
+        "webhook.limits.connections",
+        "512",
+        "connections at once; the longest-waiting one makes room for one more",
+    ),
+    key(
+        "webhook.limits.headBytes",
+        "16384",
+        "bytes of a request's head",
+    ),
+    key("webhook.limits.headers", "64", "headers of a request"),
+    key("webhook.limits.bodyBytes", "1048576", "bytes of a body"),
+    key(
+        "webhook.limits.requests",
+        "1000",
+        "requests on one connection",
+    ),
+    key(
+        "webhook.limits.handshake",
+        "10s",
+        "time for the TLS handshake",
+    ),
+    key(
+        "webhook.limits.head",
+        "10s",
+        "time for a request's head, from its first byte",
+    ),
+    key(
+        "webhook.limits.request",
+        "15s",
+        "time for a whole request, from its first byte",
+    ),
+    key(
+        "webhook.limits.idle",
+        "60s",
+        "time between two requests on a connection",
+    ),
+    key(
+        "webhook.limits.write",
+        "10s",
+        "time for the client to take an answer",
+    ),
+    key(
+        "webhook.limits.worker",
+        "2s",
+        "time to wait for a free worker before 503",
+    ),
+    key(
+        "webhook.monitors",
+        "[]",
+        "networks (CIDR) that may ask for details of the server's health",
+    ),
+];
+
+const fn key(path: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key {
+        path,
+        default,
+        help,
+    }
+}
+
+/// The sections of the file that are ours.
+pub(super) const SECTIONS: [&str; 4] = ["incident.slack", "safety", "approvals", "webhook"];
+
+/// Whether `path` is the known key, `*` being `default` or a risk level.
+pub(super) fn fits(known: &str, path: &str) -> bool {
+    known.split('.').count() == path.split('.').count() && leads_to(known, path)
+}
+
+/// Whether the known key is below `path`, or is it.
+pub(super) fn leads_to(known: &str, path: &str) -> bool {
+    let mut known = known.split('.');
+    path.split('.').all(|part| {
+        known.next().is_some_and(|known| {
+            if known == "*" {
+                LEVELS.contains(&part)
+            } else {
+                known == part
+            }
+        })
+    })
+}
+
+/// What may stand for `*`.
+pub(super) const LEVELS: [&str; 5] = ["default", "low", "medium", "high", "critical"];
+
+/// The known names directly below a section.
+pub(super) fn siblings(parent: &str) -> impl Iterator<Item = &'static str> {
+    let depth = parent.split('.').count();
+    KEYS.iter()
+        .filter(move |known| leads_to(known.path, parent))
+        .flat_map(move |known| match known.path.split('.').nth(depth) {
+            Some("*") => LEVELS.to_vec(),
+            name => name.into_iter().collect(),
+        })
+}
