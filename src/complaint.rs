@@ -1,7 +1,10 @@
 //! What an operator sees when something is wrong: what, one hint that would help, an exit code.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
+
+/// A device has failed (errno.h; `ErrorKind` has no name for it).
+const EIO: i32 = 5;
 
 /// How the process ends. The numbers are part of the contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,14 +110,28 @@ pub fn steers(c: char) -> bool {
         )
 }
 
-/// Why the system refused, in our style: lower case, without the number.
+/// Why the system refused, in our style: lower case, without the number, and in the same words
+/// whatever the C library says.
 pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+    let known = match error.kind() {
+        ErrorKind::AddrInUse => "address already in use",
+        ErrorKind::AddrNotAvailable => "cannot assign requested address",
+        ErrorKind::AlreadyExists => "file exists",
+        ErrorKind::NotADirectory => "not a directory",
+        ErrorKind::NotFound => "no such file or directory",
+        ErrorKind::PermissionDenied => "permission denied",
+        ErrorKind::ReadOnlyFilesystem => "read-only file system",
+        ErrorKind::StorageFull => "no space left on device",
+        _ if error.raw_os_error() == Some(EIO) => "input/output error",
+        _ => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or(&text);
+            let mut chars = text.chars();
+            let first = chars.next().into_iter().flat_map(char::to_lowercase);
+            return first.chain(chars).collect();
+        }
+    };
+    known.to_owned()
 }
 
 /// ` (did you mean …?)` with the candidate nearest to `word`, or nothing when none is near.

@@ -20,6 +20,7 @@ pub mod config;
 pub mod effects;
 pub mod live;
 pub mod logging;
+pub mod metrics;
 pub mod slack;
 pub mod store;
 pub mod webhook;

@@ -430,7 +430,7 @@ fn crash_at_every(call: &str, scenario: Scenario, at_least: usize) {
 
 #[test]
 fn a_crash_at_any_opening_of_a_file_loses_nothing() {
-    crash_at_every("openat", Scenario::Approval, 3);
+    crash_at_every("open,openat", Scenario::Approval, 3);
 }
 
 #[test]
@@ -478,7 +478,7 @@ fn a_file_that_cannot_be_written_is_no_decision() {
 #[test]
 fn a_call_that_fails_once_is_an_honest_answer_and_nothing_half_done() {
     for (call, error, times) in [
-        ("openat", "ENOSPC", 5),
+        ("open,openat", "ENOSPC", 5),
         ("write", "EIO", 3),
         ("read", "EIO", 2),
         ("flock", "ENOLCK", 1),

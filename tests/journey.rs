@@ -373,6 +373,51 @@ fn health_is_what_the_page_shows_and_details_are_for_those_nearby() {
 }
 
 #[test]
+fn what_happened_is_counted_for_those_nearby_only() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    write_approval(&dir, &sample("apr-2"));
+    fs::write(dir.join("not-json.json"), "{").unwrap();
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    server.expect_errors();
+    server.interact(&Click::approve("apr-1").payload());
+    server.request(RawRequest::new("POST", "/slack/interactions").body("x"));
+    slack.wait_for("chat.update", 1, SOON);
+    let metrics = eventually("the call to be counted", SOON, || {
+        let answer = server.get("/metrics");
+        assert!(
+            answer
+                .header("content-type")
+                .unwrap()
+                .starts_with("text/plain; version=0.0.4")
+        );
+        let text = answer.text();
+        text.contains("runbook_effects_total").then_some(text)
+    });
+    for line in [
+        "runbook_webhook_requests_total{action=\"approve\"} 1",
+        "runbook_signature_failures_total 1",
+        "runbook_decisions_total{status=\"approved\"} 1",
+        "runbook_effects_total{effect=\"updateMessage\",result=\"done\"} 1",
+        "runbook_slack_calls_total{method=\"chat.update\",result=\"ok\"} 1",
+        "runbook_acknowledgement_seconds_count 1",
+        "runbook_pending_approvals 1",
+        "runbook_unreadable_files 1",
+    ] {
+        assert!(
+            metrics.lines().any(|other| other == line),
+            "{line} in {metrics}"
+        );
+    }
+    let forwarded = || RawRequest::new("GET", "/metrics").header("X-Forwarded-For", "127.0.0.1");
+    assert_eq!(server.request(forwarded()).status, 404);
+    assert_eq!(
+        server.request(RawRequest::new("POST", "/metrics")).status,
+        405
+    );
+}
+
+#[test]
 fn slacks_patience_is_asked_for_and_given() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     write_approval(&dir, &sample("apr-1"));

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["slack", "store"],
     &["approval"],
     &["cli", "logging"],
-    &["clock", "complaint", "live"],
+    &["clock", "complaint", "live", "metrics"],
 ];
 
 /// What only some files may name.

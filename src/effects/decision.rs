@@ -3,6 +3,7 @@
 use super::{Effects, HORIZON, Task};
 use crate::approval::{Ballot, Choice, Refusal, Status, Verdict};
 use crate::complaint::reason;
+use crate::metrics::{self, Counter};
 use crate::slack::message::Notice;
 use crate::store::{Durability, Recorded, StoreError, commit};
 
@@ -64,7 +65,12 @@ impl Effects {
         let approval = recorded.approval();
         received(ballot, Some(approval.operation()));
         match recorded.verdict() {
-            Verdict::Decided(status) => tell_decision(*status, ballot),
+            Verdict::Decided(status) => {
+                metrics::count(Counter::Decisions {
+                    status: status.word(),
+                });
+                tell_decision(*status, ballot);
+            }
             Verdict::Counted { approvals, needed } => {
                 log::info!(approvalId:% = ballot.id, approvals, needed;
                     "Approval by @{} counted", ballot.voter.person.username);
@@ -77,6 +83,9 @@ impl Effects {
                 );
             }
             Verdict::Lapsed => {
+                metrics::count(Counter::Decisions {
+                    status: Status::Expired.word(),
+                });
                 log::info!(approvalId:% = ballot.id; "Approval expired before the click");
                 self.tell(
                     url,

@@ -9,6 +9,7 @@ use super::queue::Job;
 use super::{Effects, HORIZON, Task};
 use crate::approval::{ApprovalId, Status};
 use crate::clock;
+use crate::metrics::{self, Counter};
 use crate::slack::message::Notice;
 use crate::store::{Chore, Deferred, StoreError, expire};
 
@@ -75,6 +76,9 @@ impl Effects {
 
     fn expire(&self, id: &ApprovalId) -> Result<(), StoreError> {
         if let Some(approval) = expire(&*self.store, id, self.terms().message_path())? {
+            metrics::count(Counter::Decisions {
+                status: approval.status().word(),
+            });
             log::info!(approvalId:% = id, operation = approval.operation(); "Approval expired");
             self.queue
                 .push(Job::new(Task::UpdateMessage(id.clone()), HORIZON * 2));

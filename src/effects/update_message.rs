@@ -3,6 +3,7 @@
 use super::{Attempt, HORIZON};
 use crate::approval::{Approval, ApprovalId, Effect, Owed, Status};
 use crate::clock;
+use crate::metrics::{self, Counter};
 use crate::slack::api::{CallError, Client};
 use crate::slack::message::Message;
 use crate::store::{Edit, Store, StoreError};
@@ -25,7 +26,16 @@ pub(super) fn attempt(store: &dyn Store, slack: &Client, id: &ApprovalId) -> Att
     }) else {
         return Attempt::Done;
     };
-    match call(slack, &approval, &owed) {
+    let called = call(slack, &approval, &owed);
+    metrics::count(Counter::Effects {
+        effect: owed.effect.word(),
+        result: match &called {
+            Ok(()) => "done",
+            Err(CallError::Refused(_)) => "failed",
+            Err(CallError::Limited(_) | CallError::Failed(_)) => "retried",
+        },
+    });
+    match called {
         Ok(()) => note(store, id),
         Err(CallError::Refused(reason)) => {
             log::error!(approvalId:% = id, reason:%; "Slack refused to update the message");

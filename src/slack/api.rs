@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use ureq::http::Uri;
 
 use super::message::Message;
+use crate::metrics::{self, Counter};
 
 /// Where Slack's Web API is.
 pub const DEFAULT_BASE: &str = "https://slack.com/api/";
@@ -216,13 +217,16 @@ impl Client {
         )
     }
 
-    fn call(&self, method: &str, arguments: &Value) -> Result<(), CallError> {
+    fn call(&self, method: &'static str, arguments: &Value) -> Result<(), CallError> {
         let Some(token) = &self.token else {
             return Err(CallError::Refused("there is no bot token".into()));
         };
         let request = self.agent.post(format!("{}{method}", self.base.url));
         let request = request.header("Authorization", format!("Bearer {}", token.0));
-        self.noted(send(request, arguments).and_then(|(_, body)| verdict(&body)))
+        self.noted(
+            method,
+            send(request, arguments).and_then(|(_, body)| verdict(&body)),
+        )
     }
 
     fn respond(&self, response_url: &str, body: &Value) -> Result<(), CallError> {
@@ -230,17 +234,29 @@ impl Client {
             return Err(CallError::Refused("the response_url is not Slack's".into()));
         }
         let sent = send(self.agent.post(response_url), body);
-        self.noted(sent.and_then(|(status, body)| match status {
-            // It answers `ok`, or JSON of the Web API's form.
-            200..=299 if body.trim_ascii() == b"ok" || body.is_empty() => Ok(()),
-            200..=299 => verdict(&body),
-            _ => Err(CallError::Refused(format!(
-                "the response_url answered {status}"
-            ))),
-        }))
+        self.noted(
+            "response_url",
+            sent.and_then(|(status, body)| match status {
+                // It answers `ok`, or JSON of the Web API's form.
+                200..=299 if body.trim_ascii() == b"ok" || body.is_empty() => Ok(()),
+                200..=299 => verdict(&body),
+                _ => Err(CallError::Refused(format!(
+                    "the response_url answered {status}"
+                ))),
+            }),
+        )
     }
 
-    fn noted(&self, result: Result<(), CallError>) -> Result<(), CallError> {
+    fn noted(&self, method: &'static str, result: Result<(), CallError>) -> Result<(), CallError> {
+        metrics::count(Counter::SlackCalls {
+            method,
+            result: match &result {
+                Ok(()) => "ok",
+                Err(CallError::Refused(_)) => "refused",
+                Err(CallError::Limited(_)) => "limited",
+                Err(CallError::Failed(_)) => "failed",
+            },
+        });
         let word = result
             .as_ref()
             .map_or_else(ToString::to_string, |()| "ok".to_owned());

@@ -12,6 +12,7 @@ use super::head::{self, Head};
 use super::line::{Line, Phase};
 use super::{Refusal, Request, Response};
 use crate::clock;
+use crate::metrics;
 
 /// How long, and how far, a client that was refused is read on so that it sees the answer.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -131,11 +132,11 @@ impl<'a, S: Stream> Connection<'a, S> {
         self.line.enter(Phase::Serving, None);
         let response = match self.shared.webhook.gate(&request) {
             Ok(Some(response)) => response,
-            Ok(None) => self
-                .shared
-                .bridge
-                .forward(&request, limits.worker)
-                .unwrap_or_else(|refusal| refusal.response()),
+            Ok(None) => {
+                let answered = self.shared.bridge.forward(&request, limits.worker);
+                metrics::acknowledged(clock::tick().duration_since(started));
+                answered.unwrap_or_else(|refusal| refusal.response())
+            }
             Err(refusal) => refusal.response(),
         };
         framing.keep_alive = may_go_on && !self.shared.lines.is_closed();
@@ -177,7 +178,12 @@ impl<'a, S: Stream> Connection<'a, S> {
             if self.buffer.len() > limits.head_bytes {
                 return Err(Refusal::HeadTooLarge);
             }
-            seen = self.buffer.len();
+            // Half of an empty line is no beginning of a head.
+            seen = if self.buffer == b"\r" {
+                0
+            } else {
+                self.buffer.len()
+            };
             match self.fill() {
                 Ok(true) => {}
                 Ok(false) | Err(_) if self.line.is_too_slow() => return Err(Refusal::TooSlow),

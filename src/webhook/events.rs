@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::{JSON, Refusal, Request, Response, Webhook};
+use crate::metrics::{self, Counter};
 use crate::slack::event::Delivery;
 use crate::slack::signature::SignedBody;
 
@@ -47,6 +48,7 @@ impl Webhook {
             log::warn!(reason:% = error; "Event refused");
             Refusal::Unreadable
         })?;
+        metrics::count(Counter::Requests { action: "event" });
         match delivery {
             Delivery::UrlVerification { challenge } => {
                 log::info!("Slack verified the request URL");

@@ -13,6 +13,7 @@ pub(super) enum Route {
     Interactions,
     Events,
     Health,
+    Metrics,
 }
 
 /// Why a request is not answered with what it wants. The peer learns a status and fixed words,
@@ -79,6 +80,7 @@ pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
         "/slack/interactions" => (Route::Interactions, "POST"),
         "/slack/events" => (Route::Events, "POST"),
         "/health" => (Route::Health, "GET, HEAD"),
+        "/metrics" => (Route::Metrics, "GET, HEAD"),
         _ => return Err(Refusal::NotFound),
     };
     let known = allowed.split(", ").any(|method| method == request.method);

@@ -1,11 +1,13 @@
-//! `GET /health`: whether approvals can be decided now. Details are for those nearby only.
+//! `GET /health`: whether approvals can be decided now; `GET /metrics`: what happened so far.
+//! Details are for those nearby only.
 
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Request, Response, Webhook};
+use super::{Refusal, Request, Response, Webhook};
 use crate::clock;
+use crate::metrics::{self, Gauge};
 
 /// A network that may ask for details: an address and how many of its leading bits count.
 /// IPv4 is kept as IPv4-mapped IPv6.
@@ -105,7 +107,44 @@ impl Webhook {
         Response::json(status, &Value::Object(body))
     }
 
-    fn is_near(&self, request: &Request) -> bool {
+    /// All numbers, for loopback and the configured monitors; to others there is no such path.
+    pub(super) fn metrics(&self, request: &Request) -> Result<Response, Refusal> {
+        if !self.is_near(request) {
+            return Err(Refusal::NotFound);
+        }
+        let census = self.effects.store().census().map_err(|_| Refusal::Failed)?;
+        let gauge = |name, help, value: usize| Gauge {
+            name,
+            help,
+            value: value as u64,
+        };
+        let gauges = [
+            gauge(
+                "runbook_pending_approvals",
+                "Approvals that wait for a decision.",
+                census.pending,
+            ),
+            gauge(
+                "runbook_unreadable_files",
+                "Files that are no approvals and left alone.",
+                census.unreadable,
+            ),
+            gauge(
+                "runbook_effects_owed",
+                "Approvals that owe effects.",
+                census.owing,
+            ),
+        ];
+        let content_type = "text/plain; version=0.0.4; charset=utf-8".to_owned();
+        let body = metrics::exposition(&gauges).into_bytes();
+        Ok(Response {
+            status: 200,
+            headers: vec![("Content-Type", content_type)],
+            body,
+        })
+    }
+
+    pub(super) fn is_near(&self, request: &Request) -> bool {
         let peer = request.peer;
         let loopback = peer.to_canonical().is_loopback();
         (loopback && !is_forwarded(request))

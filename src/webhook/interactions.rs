@@ -6,6 +6,7 @@ use super::{FORM, Refusal, Request, Response, Webhook};
 use crate::approval::{ApprovalId, Ballot, Route, Voter};
 use crate::clock;
 use crate::effects::Outcome;
+use crate::metrics::{self, Counter};
 use crate::slack::interaction::{Button, Click, Interaction};
 use crate::slack::message::Notice;
 use crate::slack::signature::SignedBody;
@@ -30,6 +31,7 @@ impl Webhook {
             Interaction::Click(click) => self.click(*click),
             Interaction::BlockSuggestion => Ok(Response::json(200, &json!({ "options": [] }))),
             Interaction::Unused(kind) => {
+                metrics::count(Counter::Requests { action: "unused" });
                 log::debug!(kind:%; "Interaction acknowledged without effect");
                 Ok(Response::empty())
             }
@@ -37,6 +39,9 @@ impl Webhook {
     }
 
     fn click(&self, click: Click) -> Result<Response, Refusal> {
+        metrics::count(Counter::Requests {
+            action: click.choice.word(),
+        });
         let response_url = click.response_url.filter(|url| {
             let admitted = self.effects.terms().slack.admits(url);
             if !admitted {

@@ -33,6 +33,7 @@ use serde_json::json;
 use crate::clock;
 use crate::effects::Effects;
 use crate::live::Live;
+use crate::metrics::{self, Counter};
 use crate::slack::signature::{SignedBody, SigningSecret};
 use gate::Route;
 use tls::Tls;
@@ -105,7 +106,12 @@ impl Webhook {
     /// # Errors
     /// The refusal to answer with.
     pub fn expects(&self, request: &Request, length: usize, most: usize) -> Result<(), Refusal> {
-        gate::route(request)?;
+        let route = gate::route(request);
+        // To strangers there is no such path, whatever the method.
+        if request.path() == "/metrics" && !self.is_near(request) {
+            return Err(Refusal::NotFound);
+        }
+        route?;
         if length > most {
             Err(Refusal::TooLarge)
         } else {
@@ -120,6 +126,7 @@ impl Webhook {
     pub fn gate(&self, request: &Request) -> Result<Option<Response>, Refusal> {
         match gate::route(request)? {
             Route::Health => Ok(Some(self.health(request))),
+            Route::Metrics => self.metrics(request).map(Some),
             Route::Interactions | Route::Events if gate::is_ssl_check(request) => {
                 Ok(Some(Response::empty()))
             }
@@ -142,12 +149,13 @@ impl Webhook {
         match route {
             Route::Interactions => self.interaction(request, &body),
             Route::Events => self.event(request, &body),
-            Route::Health => Err(Refusal::NotFound),
+            Route::Health | Route::Metrics => Err(Refusal::NotFound),
         }
     }
 
     fn admit<'a>(&self, access: &Access, request: &'a Request) -> Result<SignedBody<'a>, Refusal> {
         gate::admit(&access.secrets, request).map_err(|forged| {
+            metrics::count(Counter::SignatureFailures);
             let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
             reports.report(&forged, request);
             Refusal::Signature
