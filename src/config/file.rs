@@ -52,11 +52,16 @@ impl ConfigFile {
         if text.len() as u64 > LARGEST {
             return Err(cannot("it is larger than 1 MiB"));
         }
+        Self::parse(path, &text)
+    }
+
+    /// Takes in the text of the file at `path`.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Complaint> {
         let mut file = Self {
             path: path.to_owned(),
             ..Self::default()
         };
-        document::parse(&text)
+        document::parse(text)
             .and_then(|root| file.collect("", root))
             .map_err(|fault| file.complain(&fault))?;
         Ok(file)

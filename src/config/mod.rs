@@ -363,3 +363,22 @@ fn limits(file: &ConfigFile) -> Result<Limits, Complaint> {
         worker: span("worker", default.worker)?,
     })
 }
+
+/// The fuzzer's door. Reads a configuration's text for all that it says.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz(text: &str) {
+    let Ok(mut file) = ConfigFile::parse(Path::new("config.yaml"), text) else {
+        return;
+    };
+    let parts = [
+        file.expand(&Environment::default(), &[]),
+        limits(&file).map(drop),
+        safety::policy(&file).map(drop),
+        networks(&file, "webhook.trustedProxies").map(drop),
+        public_url(&file).map(drop),
+    ];
+    for complaint in parts.into_iter().filter_map(Result::err) {
+        assert!(complaint.to_string().contains("config.yaml"), "{complaint}");
+    }
+}

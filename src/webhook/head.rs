@@ -122,6 +122,44 @@ fn path_and_query(target: &str) -> Result<&str, Refusal> {
     }
 }
 
+/// The fuzzer's door. Reads what may be a head, once whole and once in two pieces, and checks what
+/// the rest of the server relies upon.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8], cut: usize) {
+    let whole = end(bytes, 0);
+    let cut = cut.min(bytes.len());
+    let pieces = match end(&bytes[..cut], 0) {
+        Ok(None) => end(bytes, cut),
+        found => found,
+    };
+    assert_eq!(
+        whole, pieces,
+        "a head ends where it ends, however it arrives"
+    );
+    let Ok(Some(end)) = whole else {
+        return;
+    };
+    let Ok(head) = parse(&bytes[..end], 64) else {
+        return;
+    };
+    assert!(head.target.starts_with('/') || head.target == "*");
+    assert!(head.headers.len() <= 64);
+    let is_quiet = |text: &str| !text.contains(['\r', '\n', '\0']);
+    assert!(is_quiet(&head.method) && is_quiet(&head.target));
+    assert!(
+        head.headers
+            .iter()
+            .all(|(name, value)| is_quiet(name) && is_quiet(value))
+    );
+    let says = |name: &str| {
+        let same = |(other, _): &&(String, String)| other.eq_ignore_ascii_case(name);
+        head.headers.iter().filter(same).count()
+    };
+    assert_eq!(says("transfer-encoding"), 0);
+    assert!(says("content-length") == 1 || head.length == 0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

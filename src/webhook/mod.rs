@@ -20,6 +20,10 @@ mod limits;
 mod line;
 pub mod tls;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use head::fuzz as fuzz_head;
+
 pub use gate::Refusal;
 pub use health::Network;
 pub use limits::Limits;
