@@ -64,6 +64,8 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&pair) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // All suites are good; that we choose among them is what auditors look for.
+        config.ignore_client_order = true;
         config.ticketer = ring::Ticketer::new().map_err(unusable)?;
         Ok(Self {
             config: Arc::new(config),
