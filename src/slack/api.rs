@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use ureq::http::Uri;
 
 use super::message::Message;
+use crate::complaint::reason;
 use crate::metrics::{self, Counter};
 
 /// Where Slack's Web API is.
@@ -361,7 +362,7 @@ fn describe(error: &ureq::Error) -> String {
         ureq::Error::Timeout(_) => "timed out".into(),
         ureq::Error::HostNotFound => "host not found".into(),
         ureq::Error::ConnectionFailed => "connection failed".into(),
-        ureq::Error::Io(error) => format!("connection failed: {}", error.kind()),
+        ureq::Error::Io(error) => format!("connection failed: {}", reason(error)),
         ureq::Error::BadUri(_) => "the URL cannot be used".into(),
         other => other.to_string(),
     }

@@ -1,5 +1,5 @@
 //! The public socket: who is let in to say something, on a thread of their own. Everything that
-//! strangers send ends behind it, in [`super::connection`].
+//! strangers send ends behind it, in `connection.rs`.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
