@@ -38,9 +38,9 @@ fn term_lets_a_request_that_is_being_answered_finish_and_takes_no_more() {
             });
             site.server.signal(signal);
             eventually("connections are refused", PATIENCE, || {
+                // One that is in the middle of it as the listener closes is reset.
                 let refused = site.server.connect().err()?;
-                assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-                Some(())
+                (refused.kind() == ErrorKind::ConnectionRefused).then_some(())
             });
             drop(locks);
             let answer = click.answer("POST");
