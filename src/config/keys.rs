@@ -131,7 +131,7 @@ pub const KEYS: &[Key] = &[
     key(
         "webhook.limits.connections",
         "512",
-        "connections at once; the longest-waiting one makes room for one more",
+        "connections at once; beyond them, one that waits makes room",
     ),
     key(
         "webhook.limits.headBytes",

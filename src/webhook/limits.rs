@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The limits of the public socket. Each stands in the configuration under `webhook.limits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once. One more, and the one that has waited longest without a complete
+    /// Connections at once. One more, and one of those that keep us waiting for a complete
     /// request has to go.
     pub connections: usize,
     /// Bytes of a request's head.
