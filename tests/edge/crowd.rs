@@ -99,6 +99,33 @@ fn at_the_cap_the_longest_waiting_connection_makes_room() {
 }
 
 #[test]
+fn whoever_holds_most_connections_makes_room_before_one_that_has_waited_longer() {
+    let config = "webhook: {limits: {connections: 16}}";
+    for port in BOTH {
+        let site = Site::with(port, |builder| builder.config(config));
+        let address = SocketAddr::from(([127, 0, 0, 1], site.server.port()));
+        let id = site.file_an_approval();
+        let click = site.click(&id).to_bytes();
+        let (first, second) = click.split_at(click.len() / 2);
+        let mut slow = site.send(first);
+        let crowd: Vec<TcpStream> = (0..64)
+            .map(|_| {
+                let mut socket = from_elsewhere(address).unwrap();
+                // One that is thrown out at once was there all the same.
+                let _ = io::Write::write_all(&mut socket, beginning(port));
+                socket
+            })
+            .collect();
+        // Whoever came after all of the crowd has been served, so all of it has been taken in.
+        site.serves_a_click();
+        slow.say(second);
+        assert_eq!(slow.status("POST"), 200);
+        assert_eq!(site.status_of(&id), "approved");
+        drop(crowd);
+    }
+}
+
+#[test]
 fn a_crowd_that_comes_back_keeps_no_real_click_waiting() {
     const CROWD: usize = 300;
     let config = "webhook: {limits: {connections: 128}}";
