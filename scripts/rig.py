@@ -1,5 +1,6 @@
 """Runs the release binary for scripts/attack and scripts/fuzz/socket, and clicks as Slack does."""
 
+import atexit
 import hashlib
 import hmac
 import json
@@ -81,6 +82,8 @@ class Rig:
             command, cwd=self.dir, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=self.log, text=True,
         )
+        # Whatever goes wrong here, nothing stays behind.
+        atexit.register(self.process.kill)
         self.port = None
         for line in self.process.stdout:
             if "Listening on port" in line:
