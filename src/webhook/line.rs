@@ -18,6 +18,9 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// How long a client that was too slow has to take the answer that says so.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// How long a request that has begun to arrive may take to be whole once we are told to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -217,16 +220,25 @@ impl Lines {
         }
     }
 
-    /// Ends all connections that wait for their client, and lets the others finish.
+    /// Ends all connections whose clients have nothing under way, and lets the others finish; what has
+    /// begun to arrive has [`FAREWELL`] to be whole.
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
+        let soon = clock::tick() + FAREWELL;
         table.lines.retain(|_, line| {
-            let waits = line.state().phase.is_waiting();
-            if waits {
-                let _ = line.socket.shutdown(Shutdown::Both);
+            let mut state = line.state();
+            match state.phase {
+                Phase::Serving | Phase::Writing => true,
+                Phase::Head | Phase::Body => {
+                    state.deadline = Some(state.deadline.map_or(soon, |end| end.min(soon)));
+                    true
+                }
+                Phase::Handshake | Phase::Idle | Phase::Draining => {
+                    let _ = line.socket.shutdown(Shutdown::Both);
+                    false
+                }
             }
-            !waits
         });
         self.changed.notify_all();
     }

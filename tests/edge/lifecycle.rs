@@ -56,6 +56,36 @@ fn term_lets_a_request_that_is_being_answered_finish_and_takes_no_more() {
 }
 
 #[test]
+fn term_waits_for_the_rest_of_a_request_that_has_begun_but_not_for_long() {
+    for port in BOTH {
+        let site = Site::start(port);
+        let id = site.file_an_approval();
+        let click = site.click(&id).header("Expect", "100-continue").to_bytes();
+        let head = click.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        // Each is told to go on, so the server has begun to read it.
+        let begin = || {
+            let mut wire = site.send(&click[..head]);
+            let mut interim = [0; 25];
+            wire.0.read_exact(&mut interim).unwrap();
+            wire
+        };
+        let (mut arriving, mut stuck) = (begin(), begin());
+        let started = Instant::now();
+        site.server.signal(Signal::TERM);
+        eventually("connections are refused", PATIENCE, || {
+            let refused = site.server.connect().err()?;
+            (refused.kind() == ErrorKind::ConnectionRefused).then_some(())
+        });
+        arriving.say(&click[head..]);
+        assert_eq!(arriving.status("POST"), 200);
+        assert_eq!(site.status_of(&id), "approved");
+        assert_eq!(stuck.status("POST"), 408);
+        assert_eq!(site.server.wait(PATIENCE).code(), Some(0));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
 fn term_ends_at_once_when_nobody_is_being_answered() {
     for port in BOTH {
         let site = Site::start(port);
