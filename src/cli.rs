@@ -132,6 +132,10 @@ pub const COMMANDS: &[Command] = &[Command {
             help: "base of Slack's Web API (default: https://slack.com/api/)",
         },
         Variable {
+            name: "TMPDIR",
+            help: "a directory where the workers' socket stands for a moment at start (default: /tmp)",
+        },
+        Variable {
             name: "HTTPS_PROXY",
             help: "proxy for calls to Slack, with NO_PROXY for exceptions",
         },

@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -66,9 +66,7 @@ impl Bridge {
         handler: &Handler,
         on_failure: OnFailure,
     ) -> io::Result<Self> {
-        let name = format!("runbook-{}-{:08x}", std::process::id(), clock::now().unix());
-        let private = folder.join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&private)?;
+        let private = private_folder(folder)?;
         let socket = private.join("workers");
         let started = Self::start_at(&socket, workers, handler, on_failure);
         // Our connections stand, or never will: the way in is not needed any more.
@@ -184,6 +182,21 @@ impl Bridge {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a folder that nobody else can look into.
+fn private_folder(within: &Path) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let folder = within.join(format!("runbook-{}-{number}", std::process::id()));
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            // Left behind by a process of the same number, or made to be in our way.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {
+                number += 1;
+            }
+            made => return made.map(|()| folder),
+        }
     }
 }
 
@@ -316,5 +329,48 @@ fn serve(mut raw: tiny_http::Request, handler: &Handler) {
     }
     if let Err(error) = raw.respond(answer) {
         log::error!(reason:% = error; "A worker's answer was not taken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn asking(path: &str) -> Request {
+        let target = path.into();
+        Request {
+            target,
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn a_worker_that_panics_answers_500_and_goes_on() {
+        let handler: Handler = Arc::new(|request| {
+            assert_ne!(request.path(), "/panic");
+            Response::empty()
+        });
+        let on_failure: OnFailure = Arc::new(|| ());
+        let bridge = Bridge::start(1, &std::env::temp_dir(), &handler, on_failure).unwrap();
+        for _ in 0..3 {
+            let status = |path| bridge.forward(&asking(path), PATIENCE).unwrap().status;
+            assert_eq!((status("/panic"), status("/")), (500, 200));
+        }
+        bridge.stop(clock::tick() + PATIENCE);
+    }
+
+    #[test]
+    fn workers_that_end_without_being_told_to_are_a_failure() {
+        let (failed, failures) = mpsc::channel();
+        let handler: Handler = Arc::new(|_| Response::empty());
+        let on_failure: OnFailure = Arc::new(move || failed.send(()).unwrap());
+        let bridge = Bridge::start(1, &std::env::temp_dir(), &handler, on_failure).unwrap();
+        assert!(failures.try_recv().is_err());
+        bridge.server.unblock();
+        assert!(failures.recv_timeout(PATIENCE).is_ok());
     }
 }

@@ -63,6 +63,8 @@ struct State {
     deadline: Option<Instant>,
     /// The deadline has passed: nothing more is read.
     too_slow: bool,
+    /// We are told to end: whatever its phase allows, no client is waited for after this.
+    end: Option<Instant>,
 }
 
 impl Line {
@@ -73,6 +75,7 @@ impl Line {
             waiting_since,
             deadline: Some(deadline),
             too_slow: false,
+            end: None,
         };
         Self {
             socket,
@@ -93,8 +96,9 @@ impl Line {
         if phase.is_waiting() && !state.phase.is_waiting() {
             state.waiting_since = clock::tick();
         }
+        let end = state.end.filter(|_| phase.is_waiting());
         state.phase = phase;
-        state.deadline = deadline;
+        state.deadline = [deadline, end].into_iter().flatten().min();
         state.too_slow = false;
     }
 
@@ -228,10 +232,11 @@ impl Lines {
         let soon = clock::tick() + FAREWELL;
         table.lines.retain(|_, line| {
             let mut state = line.state();
+            state.end = Some(soon);
             match state.phase {
                 Phase::Serving | Phase::Writing => true,
                 Phase::Head | Phase::Body => {
-                    state.deadline = Some(state.deadline.map_or(soon, |end| end.min(soon)));
+                    state.deadline = [state.deadline, state.end].into_iter().flatten().min();
                     true
                 }
                 Phase::Handshake | Phase::Idle | Phase::Draining => {
