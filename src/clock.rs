@@ -61,6 +61,12 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// The next whole second, or this one: what a file says then is never earlier than what is meant.
+    #[must_use]
+    pub fn rounded_up(self) -> Self {
+        Self(self.0.div_ceil(1000) * 1000)
+    }
+
     /// How long ago `earlier` was; zero when it is yet to come.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

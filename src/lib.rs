@@ -21,6 +21,8 @@ pub mod effects;
 pub mod live;
 pub mod logging;
 pub mod metrics;
+pub mod outgoing;
+pub mod random;
 pub mod slack;
 pub mod store;
 pub mod webhook;

@@ -84,7 +84,7 @@ fn what_a_killed_server_owed_the_next_one_does_and_nothing_else() {
     settled(&dir, 2..5);
     assert_eq!(updated(&slack.calls()[before..]), [ts(2), ts(3), ts(4)]);
     assert_eq!(read_approval(&dir, "apr-5")["status"], "pending");
-    second.wait_for_log("Finishing what another server left undone", SOON);
+    second.wait_for_log("Finishing what another process left undone", SOON);
     assert_eq!(second.get("/health?verbose").json()["effectsOwed"], 0);
 }
 

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["commands"],
     &["config"],
-    &["webhook"],
+    &["webhook", "client"],
     &["effects"],
     &["slack", "store"],
     &["approval"],
     &["cli", "logging"],
+    &["outgoing", "random"],
     &["clock", "complaint", "live", "metrics"],
 ];
 
 /// What only some files may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("tiny_http::", &["src/webhook/bridge.rs"]),
-    ("ureq::", &["src/slack/api.rs"]),
+    ("ureq::", &["src/outgoing.rs"]),
     ("SystemTime::now", &["src/clock.rs"]),
     ("Instant::now", &["src/clock.rs"]),
     ("std::env::", &["src/config/environment.rs", "src/main.rs"]),

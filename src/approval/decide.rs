@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, ApprovalId, Person, Policy, Status, UserId};
+use super::{Approval, ApprovalId, Digest, Person, Policy, Status, UserId};
 use crate::clock::{self, Timestamp};
 
 /// What a person chose.
@@ -61,11 +61,24 @@ pub struct Ballot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub route: Route,
+    /// What the message showed that was clicked, when it was ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Digest>,
     /// Whether its file may come after its message, as the RunbookAI agent's does.
     pub may_precede_file: bool,
     /// When it reached us.
     #[serde(serialize_with = "clock::precisely")]
     pub at: Timestamp,
+}
+
+/// By whose leave a ballot is cast.
+#[derive(Clone, Copy, Debug)]
+pub enum Mandate<'a> {
+    /// As the policy says.
+    Policy(&'a Policy),
+    /// From the terminal of this machine, in an emergency: neither who may approve nor how many must
+    /// is asked. Finality and expiry hold all the same.
+    Terminal,
 }
 
 /// What a ballot amounts to.
@@ -90,6 +103,8 @@ pub enum Refusal {
         by: Option<Person>,
         at: Option<Timestamp>,
     },
+    /// The request means something else than what the person saw.
+    Changed,
     /// The policy names others.
     NotAnApprover,
     /// The person is from another workspace.
@@ -100,8 +115,13 @@ pub enum Refusal {
     VotedAlready { approvals: usize, needed: usize },
 }
 
-/// Decides. Finality comes first, then expiry, then who votes, then the count.
-pub fn decide(approval: &Approval, ballot: &Ballot, policy: &Policy, now: Timestamp) -> Verdict {
+/// Decides. Finality comes first, then expiry, then what was seen, then who votes, then the count.
+pub fn decide(
+    approval: &Approval,
+    ballot: &Ballot,
+    mandate: Mandate<'_>,
+    now: Timestamp,
+) -> Verdict {
     let voter = &ballot.voter;
     if approval.status() != Status::Pending {
         return Verdict::Refused(Refusal::Final {
@@ -113,6 +133,12 @@ pub fn decide(approval: &Approval, ballot: &Ballot, policy: &Policy, now: Timest
     if approval.expires_at().is_some_and(|expiry| expiry <= now) {
         return Verdict::Lapsed;
     }
+    if ballot.seen.is_some_and(|seen| seen != approval.digest()) {
+        return Verdict::Refused(Refusal::Changed);
+    }
+    let Mandate::Policy(policy) = mandate else {
+        return Verdict::Decided(ballot.choice.status());
+    };
     let rule = policy.rule(approval.risk());
     if voter.external && !rule.allow_external {
         return Verdict::Refused(Refusal::External);
@@ -265,6 +291,7 @@ mod tests {
             },
             reason: None,
             route: Route::default(),
+            seen: None,
             may_precede_file: false,
             at: asked(),
         }
@@ -336,7 +363,7 @@ mod tests {
             let verdict = decide(
                 &approval(risk, votes),
                 &ballot(voter, choice),
-                &policy(),
+                Mandate::Policy(&policy()),
                 after(at),
             );
             assert_eq!(verdict, expected, "{story}");
@@ -359,7 +386,7 @@ mod tests {
                 ("Z", Approve, EXPIRY),
             ] {
                 let ballot = ballot(voter, choice);
-                let verdict = decide(&decided, &ballot, &policy(), after(at));
+                let verdict = decide(&decided, &ballot, Mandate::Policy(&policy()), after(at));
                 let expected = Refused(Refusal::Final {
                     status,
                     by: Some(person("UB")),
@@ -396,7 +423,7 @@ mod tests {
                         may.push(person);
                     }
                     let ballot = ballot(voter, Approve);
-                    let verdict = decide(&document, &ballot, &policy, asked());
+                    let verdict = decide(&document, &ballot, Mandate::Policy(&policy), asked());
                     document.record(&ballot, &verdict, asked());
                     let needed = if risk >= Risk::High { 2 } else { 1 };
                     let expected = if may.len() >= needed {
@@ -425,7 +452,7 @@ mod tests {
         ] {
             let mut document = approval(Risk::High, votes);
             let ballot = ballot(voter, choice);
-            let verdict = decide(&document, &ballot, &policy(), at);
+            let verdict = decide(&document, &ballot, Mandate::Policy(&policy()), at);
             let changed = document.record(&ballot, &verdict, at);
             let written: Value = serde_json::from_slice(&document.to_bytes()).unwrap();
             assert_eq!(written["status"], status);

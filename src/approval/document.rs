@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visi
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ApprovalId, Ballot, Choice, Effect, Owed, Person, Risk, Status};
+use super::{ApprovalId, Ballot, Choice, Digest, Owed, Person, Risk, Status};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -22,6 +22,19 @@ pub struct Approval {
     fields: Map<String, Value>,
 }
 
+/// Fields that only a decision and what follows from it bring about.
+const DECIDED: [&str; 9] = [
+    "decidedAt",
+    "decidedBy",
+    "decisions",
+    "effectsOwed",
+    "effectsFailed",
+    "agentNotifiedAt",
+    "executedAt",
+    "exitCode",
+    "executionError",
+];
+
 /// Why a document is no approval. It is shown to operators and never acted upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage(String);
@@ -34,6 +47,9 @@ struct Vote {
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What the message showed that was clicked, as far as it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Digest>,
 }
 
 impl Approval {
@@ -44,7 +60,10 @@ impl Approval {
     /// `Damage` says what is missing or wrong: not JSON, a duplicate key anywhere, a required
     /// field, another id, an unknown status or level, a time that cannot be read.
     pub fn parse(id: &ApprovalId, bytes: &[u8]) -> Result<Self, Damage> {
-        let fields = parse_object(bytes)?;
+        Self::of(id, parse_object(bytes)?)
+    }
+
+    fn of(id: &ApprovalId, fields: Map<String, Value>) -> Result<Self, Damage> {
         if text(&fields, "id")? != Some(id.as_str()) {
             return Err(Damage("its id is not the file's name".into()));
         }
@@ -67,28 +86,39 @@ impl Approval {
         })
     }
 
-    /// A pending approval that no document stands for yet.
-    pub fn pending(
+    /// A new request, pending, from what is asked: `operation`, and any other field that may stand in
+    /// a document. An `expiresAt` of its own is kept.
+    ///
+    /// # Errors
+    /// `Damage` says which field is missing, wrong, or none that a new request can have.
+    pub fn ask(
         id: &ApprovalId,
-        operation: &str,
+        asked: Map<String, Value>,
         requested_at: Timestamp,
-        expires_at: Timestamp,
-    ) -> Self {
+        expires_at: Option<Timestamp>,
+    ) -> Result<Self, Damage> {
+        if let Some(key) = DECIDED.iter().find(|key| asked.contains_key(**key)) {
+            return Err(Damage(format!("a new request cannot carry {key}")));
+        }
         let mut fields = Map::new();
         fields.insert("id".into(), id.as_str().into());
-        fields.insert("operation".into(), operation.into());
-        fields.insert("requestedAt".into(), requested_at.to_string().into());
-        fields.insert("expiresAt".into(), expires_at.to_string().into());
-        fields.insert("status".into(), Status::Pending.word().into());
-        Self {
-            id: id.clone(),
-            status: Status::Pending,
-            risk: Risk::High,
-            expires_at: Some(expires_at),
-            decided_at: None,
-            votes: Vec::new(),
-            fields,
+        fields.extend(asked);
+        fields
+            .entry("requestedAt")
+            .or_insert_with(|| requested_at.to_string().into());
+        if let Some(expires_at) = expires_at {
+            fields
+                .entry("expiresAt")
+                .or_insert_with(|| expires_at.to_string().into());
         }
+        fields
+            .entry("status")
+            .or_insert_with(|| Status::Pending.word().into());
+        let approval = Self::of(id, fields)?;
+        if approval.status != Status::Pending {
+            return Err(Damage("a new request is pending".into()));
+        }
+        Ok(approval)
     }
 
     /// The document, indented by two spaces, with a line's end.
@@ -133,16 +163,34 @@ impl Approval {
         self.fields.get("args")?.as_object()
     }
 
+    /// Any field.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key)
+    }
+
+    /// The whole document.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    /// The Slack message that shows the request: channel and `ts`.
+    pub fn message(&self) -> Option<(&str, &str)> {
+        self.text("slackChannel").zip(self.text("slackMessageTs"))
+    }
+
     /// Who decided, once somebody has.
     pub fn decided_by(&self) -> Option<Person> {
         Person::deserialize(self.fields.get("decidedBy")?).ok()
     }
 
-    /// The ids of the people who have approved so far.
+    /// The ids of the people who have approved so far what the request means now.
     pub fn approvers(&self) -> impl Iterator<Item = &str> {
+        let meaning = self.digest();
         self.votes
             .iter()
-            .filter(|vote| vote.decision == Choice::Approve)
+            .filter(move |vote| {
+                vote.decision == Choice::Approve && vote.seen.is_none_or(|seen| seen == meaning)
+            })
             .map(|vote| vote.by.id.as_str())
     }
 
@@ -173,13 +221,59 @@ impl Approval {
             by: ballot.voter.person.clone(),
             at,
             reason: ballot.reason.clone(),
+            seen: ballot.seen,
         };
         self.append("decisions", json(&vote));
         self.votes.push(vote);
     }
 
+    /// Sets a field that no typed one of ours stands for.
+    pub(super) fn put(&mut self, key: &str, value: Value) {
+        self.fields.insert(key.into(), value);
+    }
+
+    /// Notes the Slack message that shows the request, and what it shows.
+    pub fn note_message(&mut self, channel: &str, ts: &str, shown: Digest) {
+        self.put("slackChannel", channel.into());
+        self.put("slackMessageTs", ts.into());
+        self.put("slackMessageDigest", json(&shown));
+    }
+
+    /// Whether a Slack message shows it, be it what it meant before.
+    pub fn is_shown(&self) -> bool {
+        self.text("slackMessageTs").is_some()
+    }
+
+    /// Whether the message is known to show what the request means now.
+    pub fn shows_its_meaning(&self) -> bool {
+        let shown = self.text("slackMessageDigest").and_then(Digest::parse);
+        shown == Some(self.digest())
+    }
+
+    /// Forgets the Slack message, because it shows something else than the request by now.
+    pub fn forget_message(&mut self) {
+        for key in ["slackMessageTs", "slackMessageDigest"] {
+            self.fields.shift_remove(key);
+        }
+    }
+
+    /// Notes that the agent knows the decision; the first time counts.
+    pub fn note_agent(&mut self, at: Timestamp) {
+        if self.text("agentNotifiedAt").is_none() {
+            self.put("agentNotifiedAt", at.to_string().into());
+        }
+    }
+
+    /// Gives a request without an end of its own one.
+    pub fn limit(&mut self, expires_at: Timestamp) {
+        if self.expires_at.is_none() {
+            self.expires_at = Some(expires_at);
+            self.put("expiresAt", expires_at.to_string().into());
+        }
+    }
+
     /// Makes the approval final.
-    pub(super) fn finish(
+    pub fn finish(
         &mut self,
         status: Status,
         by: Option<&Person>,
@@ -199,9 +293,11 @@ impl Approval {
         }
     }
 
-    /// Adds a consequence.
+    /// Adds a consequence, unless it is owed already.
     pub fn owe(&mut self, owed: &Owed) {
-        self.append("effectsOwed", json(owed));
+        if !self.owed().any(|other| other.is_same(owed)) {
+            self.append("effectsOwed", json(owed));
+        }
     }
 
     /// Adds an entry to a list, leaving the others as they came.
@@ -213,10 +309,9 @@ impl Approval {
     }
 
     /// Takes a consequence off the list, because it is done.
-    pub fn settle(&mut self, effect: Effect) {
+    pub fn settle(&mut self, done: &Owed) {
         if let Some(Value::Array(entries)) = self.fields.get_mut("effectsOwed") {
-            entries
-                .retain(|entry| !Owed::deserialize(entry).is_ok_and(|owed| owed.effect == effect));
+            entries.retain(|entry| !Owed::deserialize(entry).is_ok_and(|owed| owed.is_same(done)));
             if entries.is_empty() {
                 self.fields.shift_remove("effectsOwed");
             }
@@ -224,24 +319,27 @@ impl Approval {
     }
 
     /// Takes a consequence off the list for good, because it cannot be done, and says why.
-    pub fn give_up(&mut self, effect: Effect, error: &str, at: Timestamp) {
-        self.settle(effect);
+    pub fn give_up(&mut self, owed: &Owed, error: &str, at: Timestamp) {
+        self.settle(owed);
         self.append(
             "effectsFailed",
-            serde_json::json!({ "effect": effect, "error": error, "at": at }),
+            serde_json::json!({ "effect": owed.effect, "error": error, "at": at }),
         );
     }
 
-    /// Makes `owner` the one who does everything that is owed.
-    pub fn take_over(&mut self, owner: &str) {
-        let Some(Value::Array(entries)) = self.fields.get_mut("effectsOwed") else {
-            return;
-        };
-        for entry in entries {
-            if Owed::deserialize(&*entry).is_ok() {
+    /// Makes `owner` the one who does what those have promised of whom `is_gone` says so. `true`
+    /// when there was any of that.
+    pub fn take_over(&mut self, owner: &str, is_gone: &dyn Fn(&str) -> bool) -> bool {
+        let mut taken = false;
+        let entries = self.fields.get_mut("effectsOwed");
+        for entry in entries.and_then(Value::as_array_mut).into_iter().flatten() {
+            let gone = Owed::deserialize(&*entry).is_ok_and(|owed| is_gone(&owed.owner));
+            if gone {
                 entry["owner"] = owner.into();
+                taken = true;
             }
         }
+        taken
     }
 }
 

@@ -4,13 +4,17 @@
 //! An [`Approval`] is its JSON document with the meaning of the known fields beside it. What we
 //! do not know is kept, in place and value, through every rewrite.
 
+mod command;
 mod decide;
+mod digest;
 mod document;
 mod id;
 mod owed;
 mod policy;
 
-pub use decide::{Ballot, Choice, Refusal, Route, Verdict, Voter, decide};
+pub use command::{CommandLine, Run};
+pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, decide};
+pub use digest::Digest;
 pub use document::{Approval, Damage, parse_object};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed};

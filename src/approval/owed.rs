@@ -7,18 +7,27 @@ use super::Route;
 use crate::clock::Timestamp;
 
 /// A kind of consequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Effect {
-    /// The Slack message shows what became of the request.
+    /// The request is shown in Slack.
+    PostMessage,
+    /// A Slack message shows what became of the request.
     UpdateMessage,
+    /// A Slack message that shows something else than the request by now says so.
+    RetireMessage,
+    /// The agent is told at its `callbackUrl`.
+    NotifyAgent,
 }
 
 impl Effect {
     /// Its name in the document, in logs and in metrics.
     pub fn word(self) -> &'static str {
         match self {
+            Self::PostMessage => "postMessage",
             Self::UpdateMessage => "updateMessage",
+            Self::RetireMessage => "retireMessage",
+            Self::NotifyAgent => "notifyAgent",
         }
     }
 }
@@ -31,6 +40,14 @@ pub struct Owed {
     pub owner: String,
     /// Since when it is owed.
     pub since: Timestamp,
-    /// Where it goes.
+    /// Which message it is about.
+    #[serde(default)]
     pub route: Route,
+}
+
+impl Owed {
+    /// Whether it is the same consequence, whoever owes it since when.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.effect == other.effect && self.route == other.route
+    }
 }

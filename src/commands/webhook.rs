@@ -18,7 +18,6 @@ use crate::clock;
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment, WebhookSettings};
 use crate::effects::{Effects, Terms};
-use crate::slack::api::Client;
 use crate::store::Directory;
 use crate::webhook::bridge::{Bridge, Handler};
 use crate::webhook::edge::Edge;
@@ -209,17 +208,12 @@ fn notify_all(states: &[NotifyState]) {
 
 /// The settings that a reload may change.
 fn split(settings: WebhookSettings) -> (Terms, Access) {
-    let slack = Client::new(settings.api_base, settings.bot_token, settings.proxy);
-    let terms = Terms {
-        slack,
-        policy: settings.policy,
-    };
     let access = Access {
         secrets: settings.signing_secrets,
         monitors: settings.monitors,
         trusted_proxies: settings.trusted_proxies,
     };
-    (terms, access)
+    (settings.terms, access)
 }
 
 fn tell(warnings: &[String]) {

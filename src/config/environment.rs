@@ -41,6 +41,13 @@ impl Environment {
         self.os_value(name).map(text).transpose()
     }
 
+    /// Whether the environment gives the bot token, so that the file need not.
+    pub(super) fn names_token(&self) -> bool {
+        ["SLACK_BOT_TOKEN", "SLACK_BOT_TOKEN_FILE"]
+            .iter()
+            .any(|name| self.os_value(name).is_some())
+    }
+
     /// A secret: the variable `NAME`, or what the file that `NAME_FILE` names holds.
     ///
     /// # Errors

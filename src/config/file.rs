@@ -132,11 +132,13 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// Replaces `${VAR}` and `${VAR:-default}` in all texts but those of the keys in `unused`.
+    /// Replaces `${VAR}` and `${VAR:-default}` in all texts but those of the keys in `unused`. A key
+    /// in `optional` that names a variable which is not set is as good as absent.
     pub(super) fn expand(
         &mut self,
         environment: &Environment,
         unused: &[&str],
+        optional: &[&str],
     ) -> Result<(), Complaint> {
         let mut faults = Vec::new();
         for entry in self
@@ -144,7 +146,12 @@ impl ConfigFile {
             .iter_mut()
             .filter(|entry| !unused.contains(&entry.path.as_str()))
         {
+            let before = faults.len();
             expand_node(&mut entry.node, entry.at, environment, &mut faults);
+            if faults.len() > before && optional.contains(&entry.path.as_str()) {
+                entry.node = Node::Null;
+                faults.truncate(before);
+            }
         }
         faults
             .first()

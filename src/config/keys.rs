@@ -29,12 +29,12 @@ pub const KEYS: &[Key] = &[
     key(
         "incident.slack.defaultChannel",
         "",
-        "the channel for messages; read by the tools that post",
+        "the channel for messages, by name or id; SLACK_DEFAULT_CHANNEL comes first",
     ),
     key(
         "incident.slack.approvalChannel",
         "",
-        "the channel for approvals; read by the tools that post",
+        "the channel for requests, if it is another one",
     ),
     key(
         "safety.approvers.*.users",
@@ -79,12 +79,12 @@ pub const KEYS: &[Key] = &[
     key(
         "safety.approvalTimeoutMs",
         "300000",
-        "how long a request stays open; read by the tools that ask",
+        "how long a request stays open that does not say",
     ),
     key(
         "safety.requireApproval",
         "all levels",
-        "which levels need a human; read by the tools that ask",
+        "which levels need a human; requests of the others are approved by policy:auto",
     ),
     key(
         "safety.maxMutationsPerSession",

@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::approval::Policy;
+use crate::approval::Risk;
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
+use crate::effects::{Callbacks, Terms};
 use crate::logging::Format;
-use crate::slack::api::{self, BotToken, Proxy};
+use crate::outgoing::{Caller, Proxy};
+use crate::slack::api::{self, BotToken, Client};
 use crate::slack::signature::SigningSecret;
 use crate::webhook::tls::PairPaths;
 use crate::webhook::{Limits, Network};
@@ -44,14 +46,33 @@ pub struct WebhookSettings {
     pub pending_dir: PathBuf,
     pub keep_decided: Duration,
     pub signing_secrets: Vec<SigningSecret>,
-    pub bot_token: Option<BotToken>,
-    pub api_base: api::Base,
-    pub proxy: Option<Proxy>,
-    pub policy: Policy,
+    pub terms: Terms,
     /// The configuration file that all this is from, if there is one.
     pub file: Option<PathBuf>,
     /// What the operator should know, though it stops nothing.
     pub warnings: Vec<String>,
+}
+
+/// What the commands need to know that ask, look or decide from the terminal.
+#[derive(Debug)]
+pub struct ClientSettings {
+    pub pending_dir: PathBuf,
+    pub terms: Terms,
+    /// The levels that need a human.
+    pub require_approval: Vec<Risk>,
+    /// What the operator should know, though it stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// How far a command goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It posts to Slack.
+    Posts,
+    /// It changes what Slack shows, if it can.
+    Updates,
+    /// It only looks at the directory.
+    Looks,
 }
 
 /// How the process logs. Only options say that, so that even a broken configuration can be told.
@@ -91,12 +112,11 @@ pub fn log_settings(parsed: &Parsed) -> Result<LogSettings, Complaint> {
 /// Whatever is wrong in options, environment or file: exit 2.
 pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSettings, Complaint> {
     let mut file = find_file(parsed, environment)?;
-    let token = environment.secret("SLACK_BOT_TOKEN")?;
     let secret = environment.secret("SLACK_SIGNING_SECRET")?;
     let mut unused = Vec::new();
-    unused.extend(token.as_ref().map(|_| "incident.slack.botToken"));
-    unused.extend(secret.as_ref().map(|_| "incident.slack.signingSecret"));
-    file.expand(environment, &unused)?;
+    unused.extend(environment.names_token().then_some(BOT_TOKEN));
+    unused.extend(secret.as_ref().map(|_| SIGNING_SECRET));
+    file.expand(environment, &unused, &[])?;
 
     let sources = Sources {
         parsed,
@@ -104,12 +124,11 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         file: &file,
     };
     let mut warnings = file.warnings.clone();
-    let policy = safety::policy(&file)?;
     let signing_secrets = match secret {
         Some(text) => text.lines().filter_map(SigningSecret::new).collect(),
         None => file
             .list(
-                "incident.slack.signingSecret",
+                SIGNING_SECRET,
                 "text or a list of texts",
                 SigningSecret::new,
             )?
@@ -121,19 +140,12 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         )
         .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app"));
     }
-    let token = token
-        .or(file.text("incident.slack.botToken")?)
-        .filter(|text| !text.trim().is_empty());
-    let bot_token = match token {
-        Some(text) => Some(BotToken::new(&text).ok_or_else(|| {
-            Complaint::usage("the bot token has characters that no token has")
-                .hint("copy it again from Slack")
-        })?),
-        None => None,
-    };
-    if bot_token.is_none() {
+    let terms = terms(&sources)?;
+    // Those who ask will need it; whoever starts the server should learn of a mistake in it.
+    safety::require_approval(&file)?;
+    if !terms.slack.has_token() {
         warnings.push(
-            "there is no bot token: messages change only through response_url, within 30 minutes"
+            "there is no bot token: messages change only through response_url, within 30 minutes, and dropped requests are not posted"
                 .into(),
         );
     }
@@ -164,12 +176,81 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
             )?
             .unwrap_or(Duration::from_secs(24 * 3600)),
         signing_secrets,
-        bot_token,
-        api_base: api_base(environment)?,
-        proxy: proxy(environment)?,
-        policy,
+        terms,
         file: file.path().map(Path::to_owned),
         warnings,
+    })
+}
+
+const BOT_TOKEN: &str = "incident.slack.botToken";
+const SIGNING_SECRET: &str = "incident.slack.signingSecret";
+
+/// Settles everything for a command that asks, looks or decides from the terminal.
+///
+/// # Errors
+/// Whatever is wrong in options, environment or file: exit 2.
+pub fn client(
+    parsed: &Parsed,
+    environment: &Environment,
+    reach: Reach,
+) -> Result<ClientSettings, Complaint> {
+    let mut file = find_file(parsed, environment)?;
+    let mut unused = vec![SIGNING_SECRET];
+    unused.extend(environment.names_token().then_some(BOT_TOKEN));
+    let optional: &[&str] = match reach {
+        Reach::Posts => &[],
+        Reach::Updates | Reach::Looks => &[BOT_TOKEN],
+    };
+    file.expand(environment, &unused, optional)?;
+    let sources = Sources {
+        parsed,
+        environment,
+        file: &file,
+    };
+    Ok(ClientSettings {
+        pending_dir: pending_dir(&sources),
+        terms: terms(&sources)?,
+        require_approval: safety::require_approval(&file)?,
+        warnings: file.warnings.clone(),
+    })
+}
+
+/// By what terms decisions are taken and Slack and agents are spoken to.
+fn terms(sources: &Sources<'_>) -> Result<Terms, Complaint> {
+    let (environment, file) = (sources.environment, sources.file);
+    let token = match environment.secret("SLACK_BOT_TOKEN")? {
+        Some(token) => Some(token),
+        None => file.text(BOT_TOKEN)?,
+    };
+    let token = token.filter(|text| !text.trim().is_empty());
+    let bot_token = match token {
+        Some(text) => Some(BotToken::new(&text).ok_or_else(|| {
+            Complaint::usage("the bot token has characters that no token has")
+                .hint("copy it again from Slack")
+        })?),
+        None => None,
+    };
+    let channel = match file.text("incident.slack.approvalChannel")? {
+        None => environment
+            .value("SLACK_DEFAULT_CHANNEL")
+            .map_err(Complaint::usage)?,
+        channel => channel,
+    };
+    let channel = match channel {
+        None => file.text("incident.slack.defaultChannel")?,
+        channel => channel,
+    };
+    let secret = environment.secret("RUNBOOK_CALLBACK_SECRET")?;
+    let proxy = proxy(environment)?;
+    Ok(Terms {
+        slack: Client::new(api_base(environment)?, bot_token, proxy.clone()),
+        callbacks: Callbacks {
+            caller: Caller::new(proxy),
+            secret: secret.as_deref().and_then(SigningSecret::new),
+        },
+        policy: safety::policy(file)?,
+        channel: channel.filter(|channel| !channel.is_empty()),
+        timeout: safety::timeout(file)?,
     })
 }
 
@@ -372,7 +453,7 @@ pub fn fuzz(text: &str) {
         return;
     };
     let parts = [
-        file.expand(&Environment::default(), &[]),
+        file.expand(&Environment::default(), &[], &[]),
         limits(&file).map(drop),
         safety::policy(&file).map(drop),
         networks(&file, "webhook.trustedProxies").map(drop),

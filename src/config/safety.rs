@@ -1,5 +1,7 @@
 //! The section `safety`: who may decide.
 
+use std::time::Duration;
+
 use super::file::ConfigFile;
 use super::keys::LEVELS;
 use crate::approval::{LevelRule, Policy, Risk, UserId};
@@ -62,6 +64,28 @@ pub(super) fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
         }
     }
     Ok(policy)
+}
+
+/// How long a request stays open that does not say.
+pub(super) fn timeout(file: &ConfigFile) -> Result<Duration, Complaint> {
+    const DEFAULT: u64 = 300_000;
+    const LONGEST: u64 = 366 * 24 * 3600 * 1000;
+    let expected = "a number of milliseconds, from 1000 to a year";
+    let millis = file.parsed("safety.approvalTimeoutMs", expected, |text| {
+        let millis = text.parse().ok();
+        millis.filter(|millis| (1000..=LONGEST).contains(millis))
+    })?;
+    Ok(Duration::from_millis(millis.unwrap_or(DEFAULT)))
+}
+
+/// The levels that need a human; all of them when the file does not say.
+pub(super) fn require_approval(file: &ConfigFile) -> Result<Vec<Risk>, Complaint> {
+    let expected = "a list of risk levels: low, medium, high, critical";
+    let levels = file.list("safety.requireApproval", expected, |text| {
+        // As the RunbookAI agent names them.
+        Risk::parse(text.strip_suffix("_risk").unwrap_or(text))
+    })?;
+    Ok(levels.unwrap_or_else(|| Risk::ALL.to_vec()))
 }
 
 fn without_doubles(mut users: Vec<UserId>) -> Vec<UserId> {

@@ -1,13 +1,11 @@
 //! One ballot's way to its end: decided and durable, told in the log, its effects under way.
 
-use super::{Effects, HORIZON, Task};
-use crate::approval::{Ballot, Choice, Refusal, Status, Verdict};
+use super::Effects;
+use crate::approval::{Ballot, Choice, Mandate, Refusal, Status, Verdict};
 use crate::complaint::reason;
 use crate::metrics::{self, Counter};
 use crate::slack::message::Notice;
 use crate::store::{Durability, Recorded, StoreError, commit};
-
-use super::queue::Job;
 
 /// How far a ballot got.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +39,8 @@ impl Effects {
     pub(super) fn try_to_decide(&self, ballot: &Ballot) -> Result<Option<Outcome>, StoreError> {
         let url = ballot.route.response_url.as_deref();
         let terms = self.terms();
-        match commit(&*self.store, ballot, &terms.policy, terms.message_path()) {
+        let mandate = Mandate::Policy(&terms.policy);
+        match commit(&*self.store, ballot, mandate, terms.message_path()) {
             Ok(Some(recorded)) => Ok(Some(self.follow(ballot, &recorded))),
             Ok(None) => Ok(None),
             Err(StoreError::Damaged { id, damage }) => {
@@ -111,12 +110,7 @@ impl Effects {
                 }
             }
         }
-        if approval.owed().any(|owed| owed.owner == self.store.owner()) {
-            self.queue.push(Job::new(
-                Task::UpdateMessage(ballot.id.clone()),
-                HORIZON * 2,
-            ));
-        }
+        self.push_owed(approval);
         match recorded.durability() {
             Durability::Durable => Outcome::Settled,
             Durability::Unsynced(error) => {
@@ -176,6 +170,7 @@ fn tell_decision(status: Status, ballot: &Ballot) {
 fn word(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Final { .. } => "already decided",
+        Refusal::Changed => "changed since it was shown",
         Refusal::NotAnApprover => "not an approver",
         Refusal::External => "from another workspace",
         Refusal::OwnRequest => "own request",

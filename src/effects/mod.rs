@@ -1,27 +1,36 @@
-//! What follows from a decision: Slack's message changes, the clicker is told.
+//! What follows from a request and its decision: a message appears in Slack and changes, the agent
+//! and the clicker are told.
 //!
-//! What a decision owes stands in the approval's own document, so a crash loses none of it. A
+//! What is owed stands in the approval's own document, so a crash loses none of it. A
 //! fixed number of threads works it off; whatever fails makes room for the others and is tried again
 //! after a while.
 
+mod carry_out;
 mod decision;
+mod notify_agent;
+mod pace;
 mod queue;
 mod sweep;
-mod update_message;
 
+pub use carry_out::{Attempt, carry_out, give_up_posting};
 pub use decision::Outcome;
+pub use notify_agent::Callbacks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::approval::{ApprovalId, Policy};
+use crate::approval::{Approval, ApprovalId, Effect, Policy};
 use crate::clock;
 use crate::live::Live;
-use crate::slack::api::{CallError, Client};
+use crate::outgoing::CallError;
+use crate::random;
+use crate::slack::api::Client;
 use crate::slack::message::{Notice, private};
 use crate::store::{MessagePath, Store};
+use carry_out::Note;
+use pace::Pace;
 use queue::{Job, Queue};
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
@@ -39,12 +48,19 @@ pub struct Effects {
     store: Arc<dyn Store>,
     terms: Arc<Live<Terms>>,
     queue: Arc<Queue>,
+    pace: Arc<Pace>,
 }
 
 /// What a reload may change.
+#[derive(Debug)]
 pub struct Terms {
     pub slack: Client,
+    pub callbacks: Callbacks,
     pub policy: Policy,
+    /// Where requests are posted that name no channel of their own.
+    pub channel: Option<String>,
+    /// How long a request stays open that does not say.
+    pub timeout: Duration,
 }
 
 /// The threads behind [`Effects`].
@@ -53,27 +69,17 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What to do. Neither kind holds more than it needs to find the rest.
+/// What to do. No kind holds more than it needs to find the rest.
 #[derive(Debug)]
 enum Task {
-    UpdateMessage(ApprovalId),
-    /// The message is updated, and only that is yet to be written down.
-    NoteUpdate(ApprovalId),
+    /// All of one kind that an approval owes.
+    Owed(ApprovalId, Effect),
+    /// Something owed is done, and only that is yet to be written down.
+    Note(ApprovalId, Effect, Option<Box<Note>>),
     Tell {
         response_url: String,
         text: String,
     },
-}
-
-/// How an attempt went.
-#[derive(Debug)]
-enum Attempt {
-    /// It is done, or there is nothing to do any more.
-    Done,
-    /// It is done, and that could not be written down.
-    NotNoted,
-    /// It is to be tried again, after the pause that Slack asked for or our own.
-    Again { pause: Option<Duration> },
 }
 
 impl Effects {
@@ -82,6 +88,7 @@ impl Effects {
             store,
             terms: Arc::new(Live::new(terms)),
             queue: Arc::default(),
+            pace: Arc::default(),
         }
     }
 
@@ -136,22 +143,54 @@ impl Effects {
         }
     }
 
+    /// Takes up what this process owes for an approval.
+    fn push_owed(&self, approval: &Approval) {
+        for owed in approval
+            .owed()
+            .filter(|owed| owed.owner == self.store.owner())
+        {
+            let task = Task::Owed(approval.id().clone(), owed.effect);
+            self.queue.push(Job::new(task, HORIZON * 2));
+        }
+    }
+
     /// One thread's life: jobs as they come due.
     fn work(&self) {
         while let Some(mut job) = self.queue.next() {
             let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job.task)));
             let attempt = attempt.unwrap_or_else(|_| {
                 log::error!("An effect panicked; this is a bug");
-                Attempt::Again { pause: None }
+                Attempt::Again {
+                    pause: None,
+                    why: String::new(),
+                }
             });
             job.attempts += 1;
             match attempt {
-                Attempt::Done => self.queue.finish(&job),
-                Attempt::NotNoted => {
-                    let pause = backoff(job.attempts);
-                    self.queue.again(job, pause);
+                Attempt::Done(approval) => {
+                    self.queue.finish(&job);
+                    // More of it, or what has become owed meanwhile.
+                    if let Some(approval) = approval {
+                        self.push_owed(&approval);
+                    }
                 }
-                Attempt::Again { pause } => {
+                Attempt::Refused(_) => {
+                    self.queue.finish(&job);
+                    // It may have made the request final, and so owe word to the agent.
+                    if let Task::Owed(id, _) | Task::Note(id, ..) = &job.task
+                        && let Ok(Some(approval)) = self.store.read(id)
+                    {
+                        self.push_owed(&approval);
+                    }
+                }
+                Attempt::NotNoted(note) => {
+                    if let Task::Owed(id, effect) | Task::Note(id, effect, _) = job.task {
+                        job.task = Task::Note(id, effect, Some(note));
+                        let pause = backoff(job.attempts);
+                        self.queue.again(job, pause);
+                    }
+                }
+                Attempt::Again { pause, .. } => {
                     let pause = pause.unwrap_or_else(|| backoff(job.attempts));
                     self.queue.again(job, pause);
                 }
@@ -159,40 +198,65 @@ impl Effects {
         }
     }
 
-    /// Tries once. What is left to do after that may be another task.
+    /// Tries once.
     fn attempt(&self, task: &mut Task) -> Attempt {
         match task {
-            Task::UpdateMessage(id) => {
-                let id = id.clone();
-                let attempt = update_message::attempt(&*self.store, &self.terms().slack, &id);
-                if let Attempt::NotNoted = attempt {
-                    *task = Task::NoteUpdate(id);
-                }
-                attempt
-            }
-            Task::NoteUpdate(id) => update_message::note(&*self.store, id),
+            Task::Owed(id, effect) => self
+                .wait_for_channel(id, *effect)
+                .unwrap_or_else(|| carry_out(&*self.store, &self.terms(), id, *effect)),
+            Task::Note(id, _, note) => match note.take() {
+                Some(note) => carry_out::note(&*self.store, id, *note),
+                None => Attempt::Done(None),
+            },
             Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
         }
     }
 
+    /// Puts a request off whose channel has had its fill of posts.
+    fn wait_for_channel(&self, id: &ApprovalId, effect: Effect) -> Option<Attempt> {
+        if effect != Effect::PostMessage {
+            return None;
+        }
+        let approval = self.store.read(id).ok()??;
+        let terms = self.terms();
+        let pause = self
+            .pace
+            .take(terms.channel_of(&approval)?, clock::tick())?;
+        Some(Attempt::Again {
+            pause: Some(pause),
+            why: "the channel has had its fill".into(),
+        })
+    }
+
     fn attempt_to_tell(&self, response_url: &str, text: &str) -> Attempt {
         match self.terms().slack.tell_privately(response_url, text) {
-            Ok(()) => Attempt::Done,
+            Ok(()) => Attempt::Done(None),
             Err(CallError::Refused(reason)) => {
                 log::warn!(reason:%; "Slack refused a private answer");
-                Attempt::Done
+                Attempt::Done(None)
             }
-            Err(CallError::Limited(pause)) => Attempt::Again { pause: Some(pause) },
+            Err(CallError::Limited(pause)) => Attempt::Again {
+                pause: Some(pause),
+                why: "rate limited".into(),
+            },
             Err(CallError::Failed(reason)) => {
                 log::warn!(reason:%; "Private answer not delivered, trying again");
-                Attempt::Again { pause: None }
+                Attempt::Again {
+                    pause: None,
+                    why: reason,
+                }
             }
         }
     }
 }
 
 impl Terms {
-    fn message_path(&self) -> MessagePath {
+    /// Where a request is shown: the channel that it names, or the configured one.
+    pub fn channel_of<'a>(&'a self, approval: &'a Approval) -> Option<&'a str> {
+        approval.text("slackChannel").or(self.channel.as_deref())
+    }
+
+    pub fn message_path(&self) -> MessagePath {
         if self.slack.has_token() {
             MessagePath::BotToken
         } else {
@@ -217,15 +281,7 @@ impl Running {
 /// by chance, so that many who failed together do not come back together.
 fn backoff(attempts: u32) -> Duration {
     let whole = Duration::from_secs(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-    whole.mul_f64(1.0 - 0.5 * chance())
-}
-
-/// A number from 0 to 1.
-fn chance() -> f64 {
-    let mut bytes = [0; 4];
-    // Without random bytes all pauses are alike, which is no harm.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
-    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
+    whole.mul_f64(1.0 - 0.5 * random::chance())
 }
 
 #[cfg(test)]

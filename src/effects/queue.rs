@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Task;
-use crate::approval::ApprovalId;
+use crate::approval::{ApprovalId, Effect};
 use crate::clock;
 
 /// How many private words may wait. Beyond that the newest is dropped: they are a courtesy, and a
@@ -43,9 +43,9 @@ pub(super) struct Queue {
 struct State {
     /// By when it is due; the number keeps equals apart, and in order.
     waiting: BTreeMap<(Instant, u64), Job>,
-    /// Approvals whose message is waiting or being updated: one job each is enough, for it shows
+    /// What waits or is being done, by approval and kind: one job each is enough, for it tells
     /// whatever the approval is by then.
-    known: HashSet<ApprovalId>,
+    known: HashSet<(ApprovalId, Effect)>,
     number: u64,
     stopping: bool,
 }
@@ -55,7 +55,9 @@ impl Queue {
     pub(super) fn push(&self, job: Job) {
         let mut state = self.state();
         let fresh = match &job.task {
-            Task::UpdateMessage(id) | Task::NoteUpdate(id) => state.known.insert(id.clone()),
+            Task::Owed(id, effect) | Task::Note(id, effect, _) => {
+                state.known.insert((id.clone(), *effect))
+            }
             Task::Tell { .. } => state.waiting.len() < MOST_WORDS + state.known.len(),
         };
         if fresh {
@@ -77,8 +79,8 @@ impl Queue {
 
     /// Forgets a job that is done.
     pub(super) fn finish(&self, job: &Job) {
-        if let Task::UpdateMessage(id) | Task::NoteUpdate(id) = &job.task {
-            self.state().known.remove(id);
+        if let Task::Owed(id, effect) | Task::Note(id, effect, _) = &job.task {
+            self.state().known.remove(&(id.clone(), *effect));
         }
     }
 
@@ -150,7 +152,7 @@ mod tests {
 
     fn update(id: &str) -> Job {
         Job::new(
-            Task::UpdateMessage(ApprovalId::parse(id).unwrap()),
+            Task::Owed(ApprovalId::parse(id).unwrap(), Effect::UpdateMessage),
             Duration::from_secs(60),
         )
     }

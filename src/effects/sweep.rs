@@ -1,17 +1,17 @@
-//! What nobody's click sets off: expiry, the archive, the promises of dead processes, and clicks
-//! that came before their approval.
+//! What nobody's click sets off: requests that were only dropped, expiry, the archive, the promises
+//! of dead processes, and clicks that came before their approval.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::Job;
-use super::{Effects, HORIZON, Task};
+use super::{Effects, Terms};
 use crate::approval::{ApprovalId, Status};
 use crate::clock;
 use crate::metrics::{self, Counter};
 use crate::slack::message::Notice;
-use crate::store::{Chore, Deferred, StoreError, expire};
+use crate::store::{Chore, Deferred, MessagePath, StoreError, adopt, expire};
 
 /// How often we look.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Effects {
     /// The sweeping thread's life.
     pub(super) fn sweep(&self) {
-        let mut sweeper = Sweeper::default();
+        let mut sweeper = Sweeper::new(self.terms());
         while self.queue.nap(sweeper.pause) {
             let swept = catch_unwind(AssertUnwindSafe(|| self.sweep_once(&mut sweeper)));
             if swept.is_err() {
@@ -70,8 +70,10 @@ impl Effects {
                 Chore::Expire(id) => sweeper.attempt(id, "expire", |id| self.expire(id)),
                 Chore::Archive(id) => sweeper.attempt(id, "archive", |id| self.store.archive(id)),
                 Chore::TakeOver(id) => sweeper.attempt(id, "take over", |id| self.take_over(id)),
+                Chore::Adopt(id) => drop(sweeper.to_adopt.insert(id)),
             }
         }
+        self.adopt_all(sweeper, started);
     }
 
     fn expire(&self, id: &ApprovalId) -> Result<(), StoreError> {
@@ -80,19 +82,63 @@ impl Effects {
                 status: approval.status().word(),
             });
             log::info!(approvalId:% = id, operation = approval.operation(); "Approval expired");
-            self.queue
-                .push(Job::new(Task::UpdateMessage(id.clone()), HORIZON * 2));
+            self.push_owed(&approval);
         }
         Ok(())
     }
 
     fn take_over(&self, id: &ApprovalId) -> Result<(), StoreError> {
-        if self.store.take_over(id)?.is_some() {
-            log::info!(approvalId:% = id; "Finishing what another server left undone");
-            self.queue
-                .push(Job::new(Task::UpdateMessage(id.clone()), HORIZON * 2));
+        if let Some(approval) = self.store.take_over(id)? {
+            log::info!(approvalId:% = id; "Finishing what another process left undone");
+            self.push_owed(&approval);
         }
         Ok(())
+    }
+
+    /// Shows those requests in Slack that were only dropped into the store.
+    fn adopt_all(&self, sweeper: &mut Sweeper, started: Instant) {
+        let terms = self.terms();
+        if !Arc::ptr_eq(&terms, &sweeper.terms) {
+            sweeper.terms = Arc::clone(&terms);
+            sweeper.to_adopt.extend(sweeper.unseen.drain());
+        }
+        let mut unseen = 0;
+        for id in std::mem::take(&mut sweeper.to_adopt) {
+            if started.elapsed() > PERIOD || sweeper.is_resting(&id) {
+                sweeper.to_adopt.insert(id);
+                continue;
+            }
+            match self.adopt(&id, &terms) {
+                // What is damaged is looked at again when it has changed.
+                Ok(Adoption::Done) | Err(StoreError::Damaged { .. }) => {}
+                Ok(Adoption::Nowhere) => {
+                    log::debug!(approvalId:% = id; "Not posted");
+                    sweeper.unseen.insert(id);
+                    unseen += 1;
+                }
+                Err(error) => {
+                    sweeper.rest(id.clone(), "adopt", &error);
+                    sweeper.to_adopt.insert(id);
+                }
+            }
+        }
+        if unseen > 0 {
+            log::warn!(requests = unseen;
+                "Nobody sees a request: posting it needs a bot token and a channel");
+        }
+    }
+
+    fn adopt(&self, id: &ApprovalId, terms: &Terms) -> Result<Adoption, StoreError> {
+        let Some(approval) = self.store.read(id)? else {
+            return Ok(Adoption::Done);
+        };
+        if terms.message_path() != MessagePath::BotToken || terms.channel_of(&approval).is_none() {
+            return Ok(Adoption::Nowhere);
+        }
+        if let Some(approval) = adopt(&*self.store, id, terms.timeout)? {
+            self.push_owed(&approval);
+        }
+        Ok(Adoption::Done)
     }
 
     /// Tries again to decide a click whose approval was not there.
@@ -113,6 +159,14 @@ impl Effects {
     }
 }
 
+/// What became of a request that is to be adopted.
+enum Adoption {
+    /// It is ours, another's, or gone.
+    Done,
+    /// It cannot be posted by these terms.
+    Nowhere,
+}
+
 /// What the sweeping thread remembers from one round to the next.
 struct Sweeper {
     pause: Duration,
@@ -120,38 +174,47 @@ struct Sweeper {
     blind: bool,
     /// What failed, and when it is worth another attempt.
     failed: HashMap<ApprovalId, Instant>,
+    to_adopt: HashSet<ApprovalId>,
+    /// Requests that cannot be posted by these terms.
+    unseen: HashSet<ApprovalId>,
+    terms: Arc<Terms>,
 }
 
-impl Default for Sweeper {
-    fn default() -> Self {
+impl Sweeper {
+    fn new(terms: Arc<Terms>) -> Self {
         Self {
             pause: Duration::ZERO,
             blind: false,
             failed: HashMap::new(),
+            to_adopt: HashSet::new(),
+            unseen: HashSet::new(),
+            terms,
         }
     }
-}
 
-impl Sweeper {
     fn attempt(
         &mut self,
         id: ApprovalId,
         what: &str,
         act: impl Fn(&ApprovalId) -> Result<(), StoreError>,
     ) {
-        if self
-            .failed
-            .get(&id)
-            .is_some_and(|again| clock::tick() < *again)
-        {
+        if self.is_resting(&id) {
             return;
         }
         match act(&id) {
             Ok(()) => drop(self.failed.remove(&id)),
-            Err(error) => {
-                log::warn!(approvalId:% = id, reason:% = error; "Cannot {what} an approval");
-                self.failed.insert(id, clock::tick() + PAUSE);
-            }
+            Err(error) => self.rest(id, what, &error),
         }
+    }
+
+    fn is_resting(&self, id: &ApprovalId) -> bool {
+        let again = self.failed.get(id);
+        again.is_some_and(|again| clock::tick() < *again)
+    }
+
+    /// Lets something rest that could not be done.
+    fn rest(&mut self, id: ApprovalId, what: &str, error: &StoreError) {
+        log::warn!(approvalId:% = id, reason:% = error; "Cannot {what} an approval");
+        self.failed.insert(id, clock::tick() + PAUSE);
     }
 }

@@ -5,29 +5,17 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use ureq::http::Uri;
 
 use super::message::Message;
-use crate::complaint::reason;
 use crate::metrics::{self, Counter};
+use crate::outgoing::{CallError, Caller, Proxy, Url};
 
 /// Where Slack's Web API is.
 pub const DEFAULT_BASE: &str = "https://slack.com/api/";
-/// How long a connection may take to stand.
-const CONNECT: Duration = Duration::from_secs(3);
-/// How long a whole call may take.
-const CALL: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are read.
-const ANSWER: u64 = 1 << 20;
-/// The `Retry-After` that is believed, from and to.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// The pause after a 429 that does not say.
-const UNKNOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// A bot token. It cannot be displayed.
 #[derive(Clone)]
@@ -49,110 +37,44 @@ impl fmt::Debug for BotToken {
 
 /// The base URL of Slack's Web API, with a slash at its end.
 #[derive(Clone, Debug)]
-pub struct Base {
-    url: String,
-    origin: String,
-}
+pub struct Base(Url);
 
 impl Base {
-    /// `None` when it is no absolute `http` or `https` URL.
+    /// `None` when it is no absolute `http` or `https` URL, or has a user or a query.
     pub fn parse(text: &str) -> Option<Self> {
-        let uri: Uri = text.parse().ok()?;
-        let scheme = uri
-            .scheme_str()
-            .filter(|scheme| matches!(*scheme, "http" | "https"))?;
-        let authority = uri
-            .authority()
-            .filter(|authority| !authority.as_str().contains('@'))?;
-        let origin = format!("{scheme}://{authority}/");
         let slash = if text.ends_with('/') { "" } else { "/" };
-        uri.query().is_none().then(|| Self {
-            url: format!("{text}{slash}"),
-            origin,
-        })
+        let url = Url::parse(&format!("{text}{slash}"))?;
+        (!text.contains(['?', '#'])).then_some(Self(url))
     }
 
     /// Whether a `response_url` may be called: it is Slack's own, or of the very scheme, host and
     /// port of this base. What a payload says must not send us anywhere else.
     pub fn admits(&self, response_url: &str) -> bool {
         response_url.starts_with("https://hooks.slack.com/")
-            || response_url.starts_with(&self.origin)
-    }
-}
-
-/// A proxy for all calls.
-#[derive(Clone, Debug)]
-pub struct Proxy(ureq::Proxy);
-
-impl Proxy {
-    /// From `HTTPS_PROXY` and `NO_PROXY`. `None` when the URL is none that we can use.
-    pub fn parse(url: &str, except: &str) -> Option<Self> {
-        let given = ureq::Proxy::new(url).ok()?;
-        let mut builder = ureq::Proxy::builder(given.protocol())
-            .host(given.host())
-            .port(given.port());
-        if let Some(username) = given.username() {
-            builder = builder.username(username);
-        }
-        if let Some(password) = given.password() {
-            builder = builder.password(password);
-        }
-        for host in except
-            .split(',')
-            .map(str::trim)
-            .filter(|host| !host.is_empty())
-        {
-            builder = builder.no_proxy(host);
-        }
-        builder.build().ok().map(Self)
-    }
-}
-
-/// Why a call did not do what it should.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallError {
-    /// Slack will not do it, however often it is asked. Slack's word for why.
-    Refused(String),
-    /// Slack wants to be left alone for that long.
-    Limited(Duration),
-    /// It may work later.
-    Failed(String),
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => write!(f, "refused: {error}"),
-            Self::Limited(wait) => write!(f, "rate limited for {} s", wait.as_secs()),
-            Self::Failed(error) => f.write_str(error),
-        }
+            || response_url.starts_with(self.0.origin())
     }
 }
 
 /// Speaks to Slack. One for the whole process: connections are kept and shared.
+#[derive(Debug)]
 pub struct Client {
-    agent: ureq::Agent,
+    caller: Caller,
     base: Base,
     token: Option<BotToken>,
     last: Mutex<Option<String>>,
 }
 
+/// Where a message was posted: the conversation's id, and the message's `ts`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Posted {
+    pub channel: String,
+    pub ts: String,
+}
+
 impl Client {
     pub fn new(base: Base, token: Option<BotToken>, proxy: Option<Proxy>) -> Self {
-        // HTTPS_PROXY is for https only, as everywhere.
-        let proxy = proxy.filter(|_| base.url.starts_with("https:"));
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(CALL))
-            .proxy(proxy.map(|proxy| proxy.0))
-            .user_agent(concat!("runbook/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
         Self {
-            agent,
+            caller: Caller::new(proxy),
             base,
             token,
             last: Mutex::new(None),
@@ -177,6 +99,18 @@ impl Client {
             .clone()
     }
 
+    /// `chat.postMessage`: shows a message in a channel, given by id or name.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn post_message(&self, channel: &str, message: &Message) -> Result<Posted, CallError> {
+        self.call(
+            "chat.postMessage",
+            &json!({ "channel": channel, "text": message.text, "blocks": message.blocks,
+            "link_names": false, "unfurl_links": false, "unfurl_media": false }),
+        )
+    }
+
     /// `chat.update`: replaces a message.
     ///
     /// # Errors
@@ -188,11 +122,12 @@ impl Client {
         message: &Message,
     ) -> Result<(), CallError> {
         // Names in the text are never to become mentions; old attachments go with the old blocks.
-        self.call(
+        let Nothing {} = self.call(
             "chat.update",
             &json!({ "channel": channel, "ts": ts, "text": message.text,
             "blocks": message.blocks, "attachments": [], "link_names": false }),
-        )
+        )?;
+        Ok(())
     }
 
     /// Replaces the message that a `response_url` belongs to.
@@ -218,29 +153,33 @@ impl Client {
         )
     }
 
-    fn call(&self, method: &'static str, arguments: &Value) -> Result<(), CallError> {
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        arguments: &Value,
+    ) -> Result<T, CallError> {
         let Some(token) = &self.token else {
             return Err(CallError::Refused("there is no bot token".into()));
         };
-        let request = self.agent.post(format!("{}{method}", self.base.url));
-        let request = request.header("Authorization", format!("Bearer {}", token.0));
-        self.noted(
-            method,
-            send(request, arguments).and_then(|(_, body)| verdict(&body)),
-        )
+        let url = format!("{}{method}", self.base.0.as_str());
+        let authorization = ("Authorization", &*format!("Bearer {}", token.0));
+        let sent = self
+            .caller
+            .post_json(&url, &[authorization], arguments.to_string());
+        self.noted(method, sent.and_then(|(_, body)| verdict(&body)))
     }
 
     fn respond(&self, response_url: &str, body: &Value) -> Result<(), CallError> {
         if !self.admits(response_url) {
             return Err(CallError::Refused("the response_url is not Slack's".into()));
         }
-        let sent = send(self.agent.post(response_url), body);
+        let sent = self.caller.post_json(response_url, &[], body.to_string());
         self.noted(
             "response_url",
             sent.and_then(|(status, body)| match status {
                 // It answers `ok`, or JSON of the Web API's form.
                 200..=299 if body.trim_ascii() == b"ok" || body.is_empty() => Ok(()),
-                200..=299 => verdict(&body),
+                200..=299 => verdict(&body).map(|Nothing {}| ()),
                 _ => Err(CallError::Refused(format!(
                     "the response_url answered {status}"
                 ))),
@@ -248,11 +187,11 @@ impl Client {
         )
     }
 
-    fn noted(&self, method: &'static str, result: Result<(), CallError>) -> Result<(), CallError> {
+    fn noted<T>(&self, method: &'static str, result: Result<T, CallError>) -> Result<T, CallError> {
         metrics::count(Counter::SlackCalls {
             method,
             result: match &result {
-                Ok(()) => "ok",
+                Ok(_) => "ok",
                 Err(CallError::Refused(_)) => "refused",
                 Err(CallError::Limited(_)) => "limited",
                 Err(CallError::Failed(_)) => "failed",
@@ -260,72 +199,88 @@ impl Client {
         });
         let word = result
             .as_ref()
-            .map_or_else(ToString::to_string, |()| "ok".to_owned());
+            .map_or_else(ToString::to_string, |_| "ok".to_owned());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
         result
     }
 }
 
-type Post = ureq::RequestBuilder<ureq::typestate::WithBody>;
-
-/// Sends JSON. Answers that ask for patience are errors; any other comes back with its status.
-fn send(request: Post, body: &Value) -> Result<(u16, Vec<u8>), CallError> {
-    let sent = request
-        .header("Content-Type", "application/json; charset=utf-8")
-        .send(body.to_string());
-    let mut response = sent.map_err(|error| CallError::Failed(describe(&error)))?;
-    let status = response.status().as_u16();
-    let wait = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let wait = wait.map(|seconds| Duration::from_secs(seconds).clamp(SHORTEST_WAIT, LONGEST_WAIT));
-    if let (429, wait) | (503, wait @ Some(_)) = (status, wait) {
-        return Err(CallError::Limited(wait.unwrap_or(UNKNOWN_WAIT)));
-    }
-    if status >= 500 || status == 408 {
-        return Err(CallError::Failed(format!("HTTP status {status}")));
-    }
-    let body = response
-        .body_mut()
-        .with_config()
-        .limit(ANSWER)
-        .read_to_vec();
-    Ok((
-        status,
-        body.map_err(|error| CallError::Failed(describe(&error)))?,
-    ))
-}
+/// What we take from an answer that says no more than that it is well.
+#[derive(Deserialize)]
+struct Nothing {}
 
 /// What the Web API's `{"ok":…,"error":…}` means.
-fn verdict(body: &[u8]) -> Result<(), CallError> {
+fn verdict<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     #[derive(Deserialize)]
     struct Answer {
         ok: bool,
         error: Option<String>,
     }
-    match serde_json::from_slice(body) {
-        Ok(Answer { ok: true, .. }) => Ok(()),
-        Ok(Answer {
+    let strange = |_| CallError::Failed("the answer is not Slack's".into());
+    match serde_json::from_slice(body).map_err(strange)? {
+        Answer { ok: true, .. } => serde_json::from_slice(body).map_err(strange),
+        Answer {
             error: Some(error), ..
-        }) if is_permanent(&error) => Err(CallError::Refused(error)),
-        Ok(Answer { error, .. }) => Err(CallError::Failed(
+        } if is_permanent(&error) => Err(CallError::Refused(error)),
+        Answer { error, .. } => Err(CallError::Failed(
             error.unwrap_or_else(|| "no reason given".into()),
         )),
-        Err(_) => Err(CallError::Failed("the answer is not Slack's".into())),
     }
 }
 
+/// Whether Slack does not know the token, or does not grant it what we need.
+pub fn is_about_credentials(error: &str) -> bool {
+    const CREDENTIALS: [&str; 8] = [
+        "account_inactive",
+        "invalid_auth",
+        "missing_scope",
+        "not_allowed_token_type",
+        "not_authed",
+        "org_login_required",
+        "token_expired",
+        "token_revoked",
+    ];
+    CREDENTIALS.contains(&error)
+}
+
+/// What would help against an error of Slack.
+pub fn hint(error: &str) -> Option<&'static str> {
+    Some(match error {
+        "not_in_channel" => {
+            "invite the bot to the channel (/invite @runbook), or add the scope chat:write.public"
+        }
+        "channel_not_found" => {
+            "check the channel's name or id; into a private channel the bot has to be invited"
+        }
+        "is_archived" => "the channel is archived; name another one",
+        "missing_scope" => {
+            "add chat:write under OAuth & Permissions of the Slack app, and install it again"
+        }
+        "restricted_action" => {
+            "the workspace's settings forbid posting there; name another channel"
+        }
+        error if is_about_credentials(error) => {
+            "SLACK_BOT_TOKEN should be the Bot User OAuth Token of an installed app (xoxb-…)"
+        }
+        _ => return None,
+    })
+}
+
 /// Errors that stay however often we ask. Any other is tried again, for Slack may add new ones.
-/// Source: <https://docs.slack.dev/reference/methods/chat.update>
+/// Sources: <https://docs.slack.dev/reference/methods/chat.update>,
+/// <https://docs.slack.dev/reference/methods/chat.postMessage>
 fn is_permanent(error: &str) -> bool {
     const PERMANENT: &[&str] = &[
+        "access_denied",
         "account_inactive",
         "as_user_not_supported",
         "block_mismatch",
+        "cannot_reply_to_message",
         "cant_update_message",
         "channel_not_found",
+        "deprecated_endpoint",
         "edit_window_closed",
+        "ekm_access_denied",
         "enterprise_is_restricted",
         "expired_url",
         "invalid_arguments",
@@ -335,7 +290,10 @@ fn is_permanent(error: &str) -> bool {
         "invalid_blocks_format",
         "is_archived",
         "is_inactive",
+        "message_limit_exceeded",
         "message_not_found",
+        "messages_tab_disabled",
+        "method_deprecated",
         "missing_scope",
         "msg_blocks_too_long",
         "msg_too_long",
@@ -346,6 +304,12 @@ fn is_permanent(error: &str) -> bool {
         "not_in_channel",
         "org_login_required",
         "restricted_action",
+        "restricted_action_non_threadable_channel",
+        "restricted_action_read_only_channel",
+        "restricted_action_thread_locked",
+        "restricted_action_thread_only_channel",
+        "team_access_not_granted",
+        "team_not_found",
         "token_expired",
         "token_revoked",
         "too_many_attachments",
@@ -356,18 +320,6 @@ fn is_permanent(error: &str) -> bool {
     PERMANENT.contains(&error)
 }
 
-/// An error of ours for the log: never the URL, which may be a secret.
-fn describe(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(_) => "timed out".into(),
-        ureq::Error::HostNotFound => "host not found".into(),
-        ureq::Error::ConnectionFailed => "connection failed".into(),
-        ureq::Error::Io(error) => format!("connection failed: {}", reason(error)),
-        ureq::Error::BadUri(_) => "the URL cannot be used".into(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,7 +327,7 @@ mod tests {
     #[test]
     fn only_slack_and_the_configured_origin_are_called_back() {
         let base = Base::parse("http://127.0.0.1:8080/api").unwrap();
-        assert_eq!(base.url, "http://127.0.0.1:8080/api/");
+        assert_eq!(base.0.as_str(), "http://127.0.0.1:8080/api/");
         for good in [
             "https://hooks.slack.com/actions/T1/2/x",
             "http://127.0.0.1:8080/actions/1",
@@ -406,20 +358,31 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_from_a_passing_trouble() {
-        assert_eq!(verdict(br#"{"ok":true,"ts":"1"}"#), Ok(()));
+        let posted = Posted {
+            channel: "C1".into(),
+            ts: "1.2".into(),
+        };
         assert_eq!(
-            verdict(br#"{"ok":false,"error":"channel_not_found"}"#),
+            verdict(br#"{"ok":true,"channel":"C1","ts":"1.2"}"#),
+            Ok(posted)
+        );
+        assert_eq!(
+            verdict::<Posted>(br#"{"ok":false,"error":"channel_not_found"}"#),
             Err(CallError::Refused("channel_not_found".into()))
         );
         for passing in [
             r#"{"ok":false,"error":"internal_error"}"#,
             r#"{"ok":false}"#,
+            r#"{"ok":true}"#,
             "<html>",
             "",
             "[]",
         ] {
             assert!(
-                matches!(verdict(passing.as_bytes()), Err(CallError::Failed(_))),
+                matches!(
+                    verdict::<Posted>(passing.as_bytes()),
+                    Err(CallError::Failed(_))
+                ),
                 "{passing}"
             );
         }

@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::approval::{Choice, Person};
+use super::message;
+use crate::approval::{Choice, Digest, Person};
 
 /// What an interaction means to us.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Click {
     pub value: String,
     /// Whose message the button stands in.
     pub button: Button,
+    /// What the message showed, when it is ours.
+    pub seen: Option<Digest>,
     pub person: Person,
     /// Whether the person is of another workspace than the message (Slack Connect).
     pub external: bool,
@@ -144,8 +147,10 @@ struct Container {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names, reason = "these are Slack's names")]
 struct Action {
     action_id: Option<String>,
+    block_id: Option<String>,
     value: Option<String>,
 }
 
@@ -153,9 +158,10 @@ impl BlockActions {
     /// The first action that is one of our buttons.
     fn click(self) -> Option<Click> {
         let external = self.is_external();
-        let (choice, button, value) = self.actions.into_iter().find_map(|action| {
+        let (choice, button, seen, value) = self.actions.into_iter().find_map(|action| {
             let (choice, button) = meaning(action.action_id.as_deref()?)?;
-            Some((choice, button, action.value.unwrap_or_default()))
+            let seen = action.block_id.as_deref().and_then(message::seen);
+            Some((choice, button, seen, action.value.unwrap_or_default()))
         })?;
         let container = self.container;
         let (message_ts, channel_id) =
@@ -164,6 +170,7 @@ impl BlockActions {
             choice,
             value,
             button,
+            seen,
             person: self.user.person(),
             external,
             channel: self.channel.and_then(|channel| channel.id).or(channel_id),

@@ -6,20 +6,28 @@
 //! and, for who is no Slack user, an escaped name. Source: <https://docs.slack.dev/reference/block-kit/blocks>
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::approval::{Approval, Person, Refusal, Status, UserId};
+use crate::approval::{Approval, CommandLine, Digest, Person, Refusal, Risk, Run, Status, UserId};
 use crate::clock::Timestamp;
 
-/// Characters of a section's text.
-const SECTION: usize = 3000;
 /// Characters of one field of a section.
 const FIELD: usize = 2000;
 /// Characters of the plain fallback: Slack refuses updates from 4000 on.
 const FALLBACK: usize = 3900;
-/// What we grant a short line, such as who asked, of the 13,000 characters that all blocks share.
+// What we grant the rest of the 13,000 characters that all blocks share. A command is never cut: who
+// approves it must have seen all of it.
+/// A short line, such as who asked.
 const LINE: usize = 300;
+/// A command, escaped.
+const COMMAND: usize = 4000;
+const ROLLBACK: usize = 2500;
+const REASON: usize = 2000;
+
+/// What stands before the digest in the `block_id` of the buttons.
+const SEEN: &str = "sha256:";
 
 /// A message: blocks, and the same as text for notifications and screen readers.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +58,41 @@ pub enum Notice<'a> {
 }
 
 impl Message {
+    /// The message that asks: what is asked, and the buttons. Their `block_id` says what was shown,
+    /// and Slack signs it back to us.
+    pub fn request(approval: &Approval) -> Self {
+        let (title, _) = heading(Status::Pending);
+        let mut blocks = vec![header(title)];
+        let mut text = vec![title.to_owned()];
+        details(approval, &mut blocks, &mut text);
+        let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
+            "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
+            "value": approval.id() });
+        if approval.risk() >= Risk::High {
+            let risk = approval.risk().word();
+            let style = if approval.risk() == Risk::Critical {
+                "danger"
+            } else {
+                "primary"
+            };
+            let question = format!(
+                "This approves a {risk} risk operation: {}",
+                approval.operation()
+            );
+            approve["confirm"] = json!({ "title": plain("Are you sure?"),
+                "text": plain(&cut(&question, LINE)), "confirm": plain("Approve"),
+                "deny": plain("Cancel"), "style": style });
+        }
+        let deny = json!({ "type": "button", "action_id": "deny", "style": "danger",
+            "text": { "type": "plain_text", "text": "❌ Deny", "emoji": true },
+            "value": approval.id() });
+        blocks.push(
+            json!({ "type": "actions", "block_id": block_id(approval.digest()),
+            "elements": [approve, deny] }),
+        );
+        Self::of(&text, blocks)
+    }
+
     /// The message of a decided approval.
     pub fn outcome(approval: &Approval) -> Self {
         let (title, verb) = heading(approval.status());
@@ -60,30 +103,86 @@ impl Message {
         if let Some(at) = approval.decided_at() {
             lines.push(format!("Time: {}", at.for_people()));
         }
-        let mut blocks = vec![
-            json!({ "type": "header", "text": { "type": "plain_text", "text": title, "emoji": true } }),
-        ];
+        let mut blocks = vec![header(title)];
         if !lines.is_empty() {
             blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "text": lines.join("\n") } }));
         }
         let mut text = vec![title.to_owned()];
         text.extend(lines);
         if let Some(reason) = approval.text("reason") {
-            let reason = format!("Reason: {reason}");
-            blocks.push(json!({ "type": "section", "text": plain(&cut(&reason, SECTION)) }));
+            let reason = cut(&format!("Reason: {reason}"), REASON);
+            blocks.push(json!({ "type": "section", "text": plain(&reason) }));
             text.push(escape(&reason));
         }
         details(approval, &mut blocks, &mut text);
         if approval.status() == Status::Approved {
-            let executing = "Operation is now executing...";
-            blocks.push(json!({ "type": "context", "elements": [{ "type": "plain_text", "text": executing }] }));
-            text.push(executing.to_owned());
+            let progress = cut(&progress(approval.run()), LINE);
+            blocks.push(json!({ "type": "context", "elements": [plain(&progress)] }));
+            text.push(escape(&progress));
         }
+        Self::of(&text, blocks)
+    }
+
+    /// What stands where a request stood that means something else by now.
+    pub fn retired(approval: &Approval) -> Self {
+        let title = "🔄 Request Changed";
+        let lines = format!(
+            "The request {} has changed since it was posted here. A new message shows what it is now.",
+            approval.id()
+        );
+        let blocks = vec![
+            header(title),
+            json!({ "type": "section", "text": plain(&lines) }),
+        ];
+        Self::of(&[title.to_owned(), lines], blocks)
+    }
+
+    /// Whether a request shows the whole of a command.
+    pub fn has_room_for(command: &CommandLine) -> bool {
+        let command = command.to_string();
+        cut(&command, COMMAND) == command
+    }
+
+    fn of(text: &[String], blocks: Vec<Value>) -> Self {
         Self {
             text: cut_escaped(&text.join("\n"), FALLBACK),
             blocks,
         }
     }
+}
+
+fn header(title: &str) -> Value {
+    json!({ "type": "header", "text": { "type": "plain_text", "text": title, "emoji": true } })
+}
+
+fn block_id(shown: Digest) -> String {
+    format!("{SEEN}{shown}")
+}
+
+/// What a button's block showed; `None` when the block is not ours.
+pub(super) fn seen(block_id: &str) -> Option<Digest> {
+    Digest::parse(block_id.strip_prefix(SEEN)?)
+}
+
+/// What an approved operation is doing.
+fn progress(run: Option<Run<'_>>) -> String {
+    match run {
+        None | Some(Run::Claimed) => "Operation is now executing...".into(),
+        Some(Run::Ended { code, millis }) => {
+            let outcome = if code == 0 { "Executed" } else { "Failed" };
+            format!("{outcome}: exit {code} in {}", span(millis))
+        }
+        Some(Run::Failed { error }) => format!("Failed: {error}"),
+    }
+}
+
+/// `4.5 s`, or `1h 2m 3s` from a minute on.
+fn span(millis: u64) -> String {
+    let tenths = millis / 100;
+    if tenths < 600 {
+        return format!("{}.{} s", tenths / 10, tenths % 10);
+    }
+    humantime::format_duration(Duration::from_secs(millis / 1000)).to_string()
 }
 
 /// The outcome's title, and the verb of who did it.
@@ -97,7 +196,7 @@ fn heading(status: Status) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// What was asked: operation and arguments, risk, who asked, and the way back.
+/// What is asked: operation and arguments, risk, who asks, the command, and the way back.
 fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>) {
     let mut operation = String::new();
     if let Some(description) = approval.text("description") {
@@ -114,12 +213,14 @@ fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>)
     let risk = approval.risk().word().to_uppercase();
     let mut fields = vec![
         cut(&format!("Operation: {operation}"), FIELD),
-        format!("Risk Level: {risk}"),
+        format!("Risk Level: {risk} {}", colour(approval.risk())),
     ];
     for (label, key) in [
         ("Requested by", "requestedBy"),
         ("Investigation", "investigationId"),
         ("Resource", "resource"),
+        ("Estimated impact", "estimatedImpact"),
+        ("Directory", "directory"),
     ] {
         fields.extend(
             approval
@@ -127,20 +228,44 @@ fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>)
                 .map(|value| cut(&format!("{label}: {value}"), LINE)),
         );
     }
-    let rollback = approval
-        .text("rollbackCommand")
-        .map(|command| cut(command, SECTION));
+    if let (Status::Pending, Some(expiry)) = (approval.status(), approval.expires_at()) {
+        fields.push(format!("Expires: {}", expiry.for_people()));
+    }
     text.extend(fields.iter().map(|field| escape(field)));
-    text.extend(
-        rollback
-            .iter()
-            .map(|command| format!("Rollback: {}", escape(command))),
-    );
     blocks.push(json!({ "type": "section", "fields": fields.iter().map(|field| plain(field)).collect::<Vec<_>>() }));
-    if let Some(command) = rollback {
-        blocks.push(json!({ "type": "section", "text": plain("Rollback:") }));
-        let element = json!({ "type": "rich_text_preformatted", "elements": [{ "type": "text", "text": command }] });
-        blocks.push(json!({ "type": "rich_text", "elements": [element] }));
+    let rollback = approval.text("rollbackCommand").map(str::to_owned);
+    for (label, code, limit) in [
+        ("Command", command(approval), COMMAND),
+        ("Rollback", rollback, ROLLBACK),
+    ] {
+        if let Some(code) = code.map(|code| cut(&code, limit)) {
+            text.push(format!("{label}: {}", escape(&code)));
+            blocks.push(json!({ "type": "section", "text": plain(&format!("{label}:")) }));
+            let element = json!({ "type": "rich_text_preformatted", "elements": [{ "type": "text", "text": code }] });
+            blocks.push(json!({ "type": "rich_text", "elements": [element] }));
+        }
+    }
+}
+
+/// The command as a shell reads it; what other programs have written there as it stands.
+fn command(approval: &Approval) -> Option<String> {
+    let other = || match approval.value("command")? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    };
+    approval
+        .command()
+        .map(|command| command.to_string())
+        .or_else(other)
+}
+
+fn colour(risk: Risk) -> char {
+    match risk {
+        Risk::Low => '🟢',
+        Risk::Medium => '🟡',
+        Risk::High => '🟠',
+        Risk::Critical => '🔴',
     }
 }
 
@@ -195,6 +320,7 @@ fn refused(refusal: &Refusal) -> String {
                 .unwrap_or_default();
             format!("This request was already {what}{who}{when}; your click changed nothing.")
         }
+        Refusal::Changed => "This request has changed since this message was posted, so your click decided nothing. A new message shows what it is now.".into(),
         Refusal::NotAnApprover => "You are not allowed to decide this request.".into(),
         Refusal::External => "Only people of this workspace may decide this request.".into(),
         Refusal::OwnRequest => {
@@ -208,12 +334,10 @@ fn refused(refusal: &Refusal) -> String {
     }
 }
 
-/// A person as a mention when the id is Slack's, else by name.
+/// A person as a mention when the id is Slack's, else by what counts of them: `cli:alice`.
 fn mention(person: &Person) -> String {
-    UserId::parse(&person.id).map_or_else(
-        || escape(&cut(&person.username, LINE)),
-        |id| format!("<@{id}>"),
-    )
+    UserId::parse(&person.id)
+        .map_or_else(|| escape(&cut(&person.id, LINE)), |id| format!("<@{id}>"))
 }
 
 fn plain(text: &str) -> Value {
@@ -306,7 +430,7 @@ mod tests {
             "Time: 2024-01-15 15:30:45 UTC",
             "Reason: ok",
             "desiredCount: 8",
-            "Risk Level: HIGH",
+            "Risk Level: HIGH 🟠",
             "Requested by: runbook-agent",
             "aws ecs",
             "Operation is now executing...",

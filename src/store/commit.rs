@@ -1,8 +1,12 @@
-//! The one way to a decision.
+//! The one way to a decision, and to whatever else changes an approval: in each case what follows
+//! from the change is owed by the same write.
+
+use std::time::Duration;
 
 use super::{Durability, Edit, Store, StoreError};
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Effect, Owed, Policy, Route, Status, Verdict, decide,
+    Approval, ApprovalId, Ballot, Effect, Mandate, Owed, Person, Refusal, Route, Status, Verdict,
+    decide,
 };
 use crate::clock;
 
@@ -45,16 +49,19 @@ pub enum MessagePath {
 pub fn commit(
     store: &dyn Store,
     ballot: &Ballot,
-    policy: &Policy,
+    mandate: Mandate<'_>,
     path: MessagePath,
 ) -> Result<Option<Recorded>, StoreError> {
     let mut outcome = None;
     let updated = store.update(&ballot.id, &mut |approval| {
         let now = clock::now();
-        let verdict = decide(approval, ballot, policy, now);
-        let changed = approval.record(ballot, &verdict, now);
-        if changed && approval.status() != Status::Pending {
-            owe_message(approval, &ballot.route, path, store.owner());
+        let verdict = decide(approval, ballot, mandate, now);
+        let mut changed = approval.record(ballot, &verdict, now);
+        if approval.status() == Status::Pending {
+            changed |= verdict == Verdict::Refused(Refusal::Changed)
+                && owe_another_message(approval, path, store.owner());
+        } else if changed {
+            owe_consequences(approval, Some(ballot), path, store.owner());
         }
         outcome = Some(verdict);
         if changed { Edit::Write } else { Edit::Keep }
@@ -66,42 +73,8 @@ pub fn commit(
     }))
 }
 
-/// Makes the approval owe the update of its message, if there is any way to reach one.
-fn owe_message(approval: &mut Approval, click: &Route, path: MessagePath, owner: &str) {
-    let own = |key: &str| approval.text(key).map(str::to_owned);
-    let by_url = || Route {
-        response_url: click.response_url.clone(),
-        ..Route::default()
-    };
-    let message = |channel: Option<String>, ts: Option<String>| match (channel, ts) {
-        (Some(channel), Some(ts)) => Some(Route {
-            channel: Some(channel),
-            ts: Some(ts),
-            response_url: None,
-        }),
-        _ => None,
-    };
-    let route = match path {
-        MessagePath::ResponseUrl => by_url(),
-        // The channel and ts that posting returned; what a click says only where those are unknown.
-        MessagePath::BotToken => message(own("slackChannel"), own("slackMessageTs"))
-            .or_else(|| message(click.channel.clone(), click.ts.clone()))
-            .unwrap_or_else(by_url),
-    };
-    if route == Route::default() {
-        log::warn!(approvalId:% = approval.id(); "No way to update this approval's message");
-        return;
-    }
-    approval.owe(&Owed {
-        effect: Effect::UpdateMessage,
-        owner: owner.to_owned(),
-        since: clock::now(),
-        route,
-    });
-}
-
-/// Makes an approval `expired` if its time is over, owing the update of its message. The approval
-/// when that changed it.
+/// Makes an approval `expired` if its time is over, owing what follows. The approval when that
+/// changed it.
 ///
 /// # Errors
 /// Nothing has changed.
@@ -110,14 +83,191 @@ pub fn expire(
     id: &ApprovalId,
     path: MessagePath,
 ) -> Result<Option<Approval>, StoreError> {
-    let mut expired = false;
-    let updated = store.update(id, &mut |approval| {
-        expired = approval.expire(clock::now());
+    change(store, id, &mut |approval| {
+        let expired = approval.expire(clock::now());
         if expired {
-            owe_message(approval, &Route::default(), path, store.owner());
-            return Edit::Write;
+            owe_consequences(approval, None, path, store.owner());
         }
-        Edit::Keep
+        expired
+    })
+}
+
+/// Makes a pending approval `cancelled`, or `expired` if its time is over, owing what follows. The
+/// approval when that changed it.
+///
+/// # Errors
+/// Nothing has changed.
+pub fn withdraw(
+    store: &dyn Store,
+    id: &ApprovalId,
+    by: Option<&Person>,
+    reason: Option<&str>,
+    path: MessagePath,
+) -> Result<Option<Approval>, StoreError> {
+    change(store, id, &mut |approval| {
+        let now = clock::now();
+        if approval.status() != Status::Pending {
+            return false;
+        }
+        if !approval.expire(now) {
+            approval.finish(Status::Cancelled, by, reason, now);
+        }
+        owe_consequences(approval, None, path, store.owner());
+        true
+    })
+}
+
+/// Promises to show a pending request in Slack, and gives it an end if it has none. The approval
+/// when it is ours to show now: nobody has, and nobody else who lives has promised to.
+///
+/// # Errors
+/// Nothing has changed.
+pub fn adopt(
+    store: &dyn Store,
+    id: &ApprovalId,
+    timeout: Duration,
+) -> Result<Option<Approval>, StoreError> {
+    change(store, id, &mut |approval| {
+        let now = clock::now();
+        let over = approval.expires_at().is_some_and(|expiry| expiry <= now);
+        let promised = approval
+            .owed()
+            .any(|owed| owed.effect == Effect::PostMessage);
+        if approval.status() != Status::Pending || over || approval.is_shown() || promised {
+            return false;
+        }
+        approval.limit((now + timeout).rounded_up());
+        owe(
+            approval,
+            Effect::PostMessage,
+            Route::default(),
+            store.owner(),
+        );
+        true
+    })
+}
+
+/// A request that needs nobody's approval, before it is kept: approved by the policy.
+pub fn approve_by_policy(store: &dyn Store, approval: &mut Approval) {
+    const POLICY: &str = "policy:auto";
+    let policy = Person {
+        id: POLICY.into(),
+        username: POLICY.into(),
+        name: POLICY.into(),
+    };
+    approval.finish(Status::Approved, Some(&policy), None, clock::now());
+    owe_callback(approval, store.owner());
+}
+
+/// Makes the approval owe the update of its message, unless somebody owes it already.
+pub fn owe_update(approval: &mut Approval, owner: &str) {
+    let owed = approval
+        .owed()
+        .any(|owed| owed.effect == Effect::UpdateMessage);
+    if let (false, Some(route)) = (owed, own_message(approval)) {
+        owe(approval, Effect::UpdateMessage, route, owner);
+    }
+}
+
+/// Applies a change that says whether there was anything to change. The approval when there was.
+fn change(
+    store: &dyn Store,
+    id: &ApprovalId,
+    apply: &mut dyn FnMut(&mut Approval) -> bool,
+) -> Result<Option<Approval>, StoreError> {
+    let mut changed = false;
+    let updated = store.update(id, &mut |approval| {
+        changed = apply(approval);
+        if changed { Edit::Write } else { Edit::Keep }
     })?;
-    Ok(updated.filter(|_| expired).map(|updated| updated.approval))
+    Ok(updated.filter(|_| changed).map(|updated| updated.approval))
+}
+
+/// What follows when an approval becomes final: its message changes, the agent is told.
+fn owe_consequences(
+    approval: &mut Approval,
+    ballot: Option<&Ballot>,
+    path: MessagePath,
+    owner: &str,
+) {
+    // While it is yet to be shown, whoever shows it shows it as it is then.
+    let unseen = approval
+        .owed()
+        .any(|owed| owed.effect == Effect::PostMessage);
+    let routes = routes(approval, ballot, path);
+    if routes.is_empty() && !unseen {
+        log::debug!(approvalId:% = approval.id(); "No way to update this approval's message");
+    }
+    for route in routes {
+        owe(approval, Effect::UpdateMessage, route, owner);
+    }
+    owe_callback(approval, owner);
+}
+
+/// Where the approval's messages are: the one that posting returned, and the one that was clicked
+/// when that is another copy of ours, or the only one known.
+fn routes(approval: &Approval, ballot: Option<&Ballot>, path: MessagePath) -> Vec<Route> {
+    let own = own_message(approval);
+    let click = ballot
+        .map(|ballot| ballot.route.clone())
+        .unwrap_or_default();
+    let by_url = Route {
+        response_url: click.response_url.clone(),
+        ..Route::default()
+    };
+    let is_ours = ballot.is_some_and(|ballot| ballot.seen.is_some());
+    let clicked = Route {
+        response_url: None,
+        ..click
+    };
+    let clicked = Some(clicked).filter(|clicked| {
+        (is_ours || own.is_none()) && clicked.channel.is_some() && clicked.ts.is_some()
+    });
+    let mut routes: Vec<Route> = match path {
+        MessagePath::BotToken => own.into_iter().chain(clicked).collect(),
+        MessagePath::ResponseUrl => Vec::new(),
+    };
+    if routes.is_empty() && by_url.response_url.is_some() {
+        routes.push(by_url);
+    }
+    routes
+}
+
+fn own_message(approval: &Approval) -> Option<Route> {
+    approval.message().map(|(channel, ts)| Route {
+        channel: Some(channel.to_owned()),
+        ts: Some(ts.to_owned()),
+        response_url: None,
+    })
+}
+
+/// Makes a request whose meaning has changed since it was shown owe another message, and the end of
+/// the old one. `false` when that is under way, or no message of ours can be changed.
+fn owe_another_message(approval: &mut Approval, path: MessagePath, owner: &str) -> bool {
+    let Some(old) = own_message(approval).filter(|_| path == MessagePath::BotToken) else {
+        return false;
+    };
+    if approval.shows_its_meaning() {
+        return false;
+    }
+    approval.forget_message();
+    owe(approval, Effect::PostMessage, Route::default(), owner);
+    owe(approval, Effect::RetireMessage, old, owner);
+    true
+}
+
+/// Makes a final approval owe word to its agent, if that wants any.
+pub fn owe_callback(approval: &mut Approval, owner: &str) {
+    if approval.text("callbackUrl").is_some() {
+        owe(approval, Effect::NotifyAgent, Route::default(), owner);
+    }
+}
+
+fn owe(approval: &mut Approval, effect: Effect, route: Route, owner: &str) {
+    approval.owe(&Owed {
+        effect,
+        owner: owner.to_owned(),
+        since: clock::now(),
+        route,
+    });
 }

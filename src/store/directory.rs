@@ -9,11 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ballots::Ballots;
+use super::follow::Follower;
 use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
-    Census, Chore, Deferred, Durability, Edit, Store, StoreError, Updated, durable, lock, watch,
+    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Store, StoreError,
+    Updated, durable, lock, watch,
 };
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
 use crate::clock::{self, Timestamp};
@@ -26,7 +28,8 @@ const PROOF: Duration = Duration::from_millis(250);
 pub struct Directory {
     path: PathBuf,
     owner: String,
-    home: Mutex<Home>,
+    /// Absent until something is written: who only looks leaves no trace.
+    home: Mutex<Option<Home>>,
     locks: Locks,
     ballots: Ballots,
     index: Mutex<Index>,
@@ -41,7 +44,7 @@ pub struct Directory {
 struct Home {
     /// Device and inode.
     identity: (u64, u64),
-    _alive: Guard,
+    alive: Guard,
 }
 
 /// Where an approval was found.
@@ -55,37 +58,65 @@ enum Source {
 }
 
 impl Directory {
-    /// Opens the directory, and makes it when it is missing. Temporaries of dead processes are
-    /// removed, and answers that they had decided but not delivered are delivered.
+    /// Opens the directory to serve it. Temporaries of dead processes are removed, and answers that
+    /// they had decided but not delivered are delivered.
     ///
     /// # Errors
     /// When it cannot be made, locked or written.
     pub fn open(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
-        let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
-        let path = made
-            .and_then(|()| path.canonicalize())
-            .map_err(io_error("make the pending directory"))?;
-        let network = watch::is_network_filesystem(&path);
-        let owner = lock::fresh_name().map_err(io_error("get random bytes"))?;
-        let locks = Locks::of(&path);
-        let home = Mutex::new(Home::move_in(&path, &locks, &owner)?);
-        let index = Mutex::new(Index::new(&path, keep_decided, network));
-        let directory = Self {
-            ballots: Ballots::of(&path),
-            answers: Answers::of(&path),
-            path,
-            owner,
-            home,
-            locks,
-            index,
-            network,
-            counter: AtomicU64::new(0),
-            proven: Mutex::new(None),
-        };
+        Self::make(path)?;
+        let directory = Self::at(path, keep_decided)?;
+        directory.settle_in()?;
         directory
             .clear_up()
             .map_err(io_error("clear up the pending directory"))?;
         Ok(directory)
+    }
+
+    /// Opens the directory to ask, to look or to decide once.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be entered.
+    pub fn visit(path: &Path) -> Result<Self, StoreError> {
+        // Only who serves it moves anything to the archive.
+        Self::at(path, Duration::MAX)
+    }
+
+    /// Makes the directory, unless it is there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(path: &Path) -> Result<(), StoreError> {
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
+        made.map_err(io_error("make the pending directory"))
+    }
+
+    fn at(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
+        let path = path
+            .canonicalize()
+            .map_err(io_error("find the pending directory"))?;
+        let network = watch::is_network_filesystem(&path);
+        Ok(Self {
+            owner: lock::fresh_name().map_err(io_error("get random bytes"))?,
+            home: Mutex::new(None),
+            locks: Locks::of(&path),
+            ballots: Ballots::of(&path),
+            answers: Answers::of(&path),
+            index: Mutex::new(Index::new(&path, keep_decided, network)),
+            path,
+            network,
+            counter: AtomicU64::new(0),
+            proven: Mutex::new(None),
+        })
+    }
+
+    /// Makes our folders and announces this process, unless that is done.
+    fn settle_in(&self) -> Result<(), StoreError> {
+        let mut home = hold(&self.home);
+        if home.is_none() {
+            *home = Some(Home::move_in(&self.path, &self.locks, &self.owner)?);
+        }
+        Ok(())
     }
 
     /// Whether other hosts may share it, so that it is polled instead of watched.
@@ -108,8 +139,9 @@ impl Directory {
     /// there: the kernel goes on telling about the old one.
     fn stay_home(&self) -> Result<(), StoreError> {
         let mut home = hold(&self.home);
-        if home.identity != identity(&self.path)? {
-            *home = Home::move_in(&self.path, &self.locks, &self.owner)?;
+        let now = identity(&self.path)?;
+        if home.as_ref().is_some_and(|home| home.identity != now) {
+            *home = Some(Home::move_in(&self.path, &self.locks, &self.owner)?);
             self.index().start_over();
             log::warn!(path:% = self.path.display(); "Another pending directory stands at this path now");
         }
@@ -152,12 +184,11 @@ impl Directory {
                 _ => io_error(format!("read {id}"))(error),
             })
         };
-        let parse = |bytes: &[u8]| {
-            Approval::parse(id, bytes).map_err(|damage| StoreError::Damaged {
-                id: id.clone(),
-                damage,
-            })
+        let damaged = |damage| StoreError::Damaged {
+            id: id.clone(),
+            damage,
         };
+        let parse = |bytes: &[u8]| Approval::parse(id, bytes).map_err(damaged);
         let mut answered = false;
         if let Some((bytes, metadata)) = read(&self.file(id))? {
             match recognise(&bytes) {
@@ -175,10 +206,61 @@ impl Directory {
         let request = read(&self.path.join(runbookai::request_name(id)))?;
         Ok(match request.and_then(|(bytes, _)| recognise(&bytes)) {
             Some(AgentFile::Request { created_at }) => {
-                Some((runbookai::as_approval(id, created_at), Source::AgentRequest))
+                let approval = runbookai::as_approval(id, created_at).map_err(damaged)?;
+                Some((approval, Source::AgentRequest))
             }
             Some(AgentFile::Answer) | None => None,
         })
+    }
+
+    /// Reads every approval in a folder.
+    fn list_folder(&self, folder: &Path) -> Result<Listing, StoreError> {
+        let failed = || io_error("list the pending directory");
+        let mut listing = Listing::default();
+        for file in std::fs::read_dir(folder).map_err(failed())? {
+            let file = file.map_err(failed())?.file_name();
+            let Some(stem) = watch::stem(&file) else {
+                continue;
+            };
+            match self.list_file(folder, &stem) {
+                Ok(found) => listing.approvals.extend(found),
+                Err(damage) => listing.unreadable.push((format!("{stem}.json"), damage)),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// What one file of a listing is; `None` for what is no approval and need not be one.
+    fn list_file(&self, folder: &Path, stem: &str) -> Result<Option<Approval>, Damage> {
+        // An id that was used before has a number in the archive.
+        let name = match stem.split_once('.') {
+            Some((name, number)) if number.parse::<u64>().is_ok() && folder != self.path => name,
+            _ => stem,
+        };
+        let path = folder.join(format!("{stem}.json"));
+        let read = durable::read(&path).map_err(|error| Damage::new(reason(&error)))?;
+        let Some((bytes, _)) = read else {
+            return Ok(None);
+        };
+        match recognise(&bytes) {
+            Some(AgentFile::Answer) => Ok(None),
+            Some(AgentFile::Request { .. }) => {
+                let id = stem.strip_suffix(runbookai::REQUEST);
+                let id = id.and_then(ApprovalId::parse);
+                Ok(id
+                    .and_then(|id| self.find(&id).ok()?)
+                    .map(|(found, _)| found))
+            }
+            None => {
+                let id = ApprovalId::parse(name)
+                    .ok_or_else(|| Damage::new("its name is no approval id"))?;
+                Approval::parse(&id, &bytes).map(Some)
+            }
+        }
+    }
+
+    fn archive_folder(&self) -> PathBuf {
+        self.path.join("archive")
     }
 
     /// Writes an approval to where it was found.
@@ -196,6 +278,17 @@ impl Directory {
             &approval.to_bytes(),
             like,
         )
+    }
+
+    /// Writes a new approval to where nothing is.
+    fn write_new(&self, approval: &Approval) -> io::Result<Durability> {
+        let temporary = self.path.join(self.temporary());
+        durable::create(&temporary, &approval.to_bytes(), None)?;
+        if let Err(error) = durable::move_to(&temporary, &self.file(approval.id())) {
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
+        Ok(durable::sync(&self.path))
     }
 
     /// Decides a request of the RunbookAI agent: the ready answer, the intent, the delivery.
@@ -246,7 +339,7 @@ impl Home {
         }
         Ok(Self {
             identity,
-            _alive: locks.announce(owner)?,
+            alive: locks.announce(owner)?,
         })
     }
 }
@@ -263,6 +356,54 @@ impl Store for Directory {
 
     fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
         Ok(self.find(id)?.map(|(approval, _)| approval))
+    }
+
+    fn archived(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
+        let mut newest = None;
+        for name in archive_names(id) {
+            match durable::read(&self.archive_folder().join(name)) {
+                Ok(None) => break,
+                Ok(Some((bytes, _))) => newest = Some(bytes),
+                Err(error) => return Err(io_error(format!("read {id} in the archive"))(error)),
+            }
+        }
+        let parsed = newest.map(|bytes| Approval::parse(id, &bytes)).transpose();
+        parsed.map_err(|damage| StoreError::Damaged {
+            id: id.clone(),
+            damage,
+        })
+    }
+
+    fn list(&self) -> Result<Listing, StoreError> {
+        self.list_folder(&self.path)
+    }
+
+    fn list_archived(&self) -> Result<Listing, StoreError> {
+        if self.archive_folder().is_dir() {
+            self.list_folder(&self.archive_folder())
+        } else {
+            Ok(Listing::default())
+        }
+    }
+
+    fn follow(&self, id: &ApprovalId) -> Box<dyn Follow> {
+        Box::new(Follower::of(self.file(id), self.network))
+    }
+
+    fn create(&self, approval: &Approval) -> Result<Created, StoreError> {
+        let id = approval.id();
+        self.settle_in()?;
+        let _lock = self.locks.lock(id)?;
+        if let Some((existing, _)) = self.find(id)? {
+            return Ok(Created::Existing(Box::new(existing)));
+        }
+        if let Some(existing) = self.archived(id)? {
+            return Ok(Created::Existing(Box::new(existing)));
+        }
+        let written = self.write_new(approval);
+        written
+            .map(Created::New)
+            .map_err(io_error(format!("write {id}")))
     }
 
     fn update(
@@ -282,13 +423,17 @@ impl Store for Directory {
         let before = approval.status();
         let durability = match edit(&mut approval) {
             Edit::Keep => Durability::Durable,
-            Edit::Write => match (&source, before) {
-                (Source::File(_), _) | (Source::Intent(_), Status::Approved | Status::Denied) => {
-                    self.write(&approval, &source)
+            Edit::Write => {
+                self.settle_in()?;
+                match (&source, before) {
+                    (Source::File(_), _)
+                    | (Source::Intent(_), Status::Approved | Status::Denied) => {
+                        self.write(&approval, &source)
+                    }
+                    _ => self.answer_agent(&approval, &source),
                 }
-                _ => self.answer_agent(&approval, &source),
+                .map_err(io_error(format!("write {id}")))?
             }
-            .map_err(io_error(format!("write {id}")))?,
         };
         Ok(Some(Updated {
             approval,
@@ -331,14 +476,9 @@ impl Store for Directory {
     fn take_over(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
         let mut taken = false;
         let updated = self.update(id, &mut |approval| {
-            taken = approval
-                .owed()
-                .any(|owed| owed.owner != self.owner && self.locks.is_dead(&owed.owner));
-            if taken {
-                approval.take_over(&self.owner);
-                return Edit::Write;
-            }
-            Edit::Keep
+            let is_gone = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
+            taken = approval.take_over(&self.owner, &is_gone);
+            if taken { Edit::Write } else { Edit::Keep }
         })?;
         Ok(updated.filter(|_| taken).map(|updated| updated.approval))
     }
@@ -351,17 +491,9 @@ impl Store for Directory {
                 Ok(())
             }
             Some((_, Source::File(_))) => {
-                let archive = self.path.join("archive");
+                let archive = self.archive_folder();
                 durable::ensure_folder(&archive).map_err(failed)?;
-                // An id that was used before keeps its first record: the next one gets a number.
-                let names = (1..).map(|n| {
-                    if n == 1 {
-                        format!("{id}.json")
-                    } else {
-                        format!("{id}.{n}.json")
-                    }
-                });
-                for name in names {
+                for name in archive_names(id) {
                     match durable::move_to(&self.file(id), &archive.join(name)) {
                         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                         moved => return moved.map_err(failed),
@@ -389,6 +521,23 @@ impl Store for Directory {
     fn settle_deferred(&self, deferred: &Deferred) {
         self.ballots.settle(&deferred.name);
     }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let home = self.home.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(home) = home.take() {
+            self.locks.forget_own(&self.owner, home.alive);
+        }
+    }
+}
+
+/// Names in the archive. An id that was used before keeps its first record: the next gets a number.
+fn archive_names(id: &ApprovalId) -> impl Iterator<Item = String> + use<'_> {
+    (1..).map(move |n| match n {
+        1 => format!("{id}.json"),
+        n => format!("{id}.{n}.json"),
+    })
 }
 
 fn recognise(bytes: &[u8]) -> Option<AgentFile> {

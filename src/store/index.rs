@@ -30,8 +30,9 @@ pub(super) struct Index {
     agent_requests: BTreeSet<(Timestamp, Name)>,
     /// Files that the system would not let us read a moment ago.
     again: HashSet<Name>,
-    notified: Vec<Chore>,
-    /// Whether the first listing is done: what is found before that is not news.
+    /// What is told once, when it is seen: that the agent knows, or that a request is to be adopted.
+    news: Vec<Chore>,
+    /// Whether the first listing is done: that the agent knew before is not news.
     settled: bool,
 }
 
@@ -51,8 +52,10 @@ struct Summary {
     /// When it expires or goes to the archive.
     due: Option<Timestamp>,
     owes: bool,
-    /// Who has promised to do what it owes.
-    owner: Option<Box<str>>,
+    /// Who have promised to do what it owes.
+    owners: Vec<Box<str>>,
+    /// Nobody has shown it in Slack, or promised to.
+    unseen: bool,
     notified: bool,
 }
 
@@ -68,7 +71,7 @@ impl Index {
             owing: HashSet::new(),
             agent_requests: BTreeSet::new(),
             again: HashSet::new(),
-            notified: Vec::new(),
+            news: Vec::new(),
             settled: false,
         }
     }
@@ -96,7 +99,7 @@ impl Index {
         is_dead: &dyn Fn(&str) -> bool,
     ) -> io::Result<Vec<Chore>> {
         self.refresh()?;
-        let mut chores = std::mem::take(&mut self.notified);
+        let mut chores = std::mem::take(&mut self.news);
         for (_, name) in self.agenda.iter().take_while(|(due, _)| *due <= now) {
             if let (Some(summary), Some(id)) = (self.summary(name), ApprovalId::parse(&name.1)) {
                 let pending = summary.status == Status::Pending;
@@ -109,10 +112,8 @@ impl Index {
         }
         let mut known = HashMap::new();
         for name in &self.owing {
-            let owner = self
-                .summary(name)
-                .and_then(|summary| summary.owner.as_deref());
-            if owner.is_some_and(|owner| *known.entry(owner).or_insert_with(|| is_dead(owner))) {
+            let mut owners = self.summary(name).into_iter().flat_map(|s| &s.owners);
+            if owners.any(|owner| *known.entry(owner).or_insert_with(|| is_dead(owner))) {
                 chores.extend(ApprovalId::parse(&name.1).map(Chore::TakeOver));
             }
         }
@@ -264,7 +265,11 @@ impl Index {
             status: approval.status(),
             due,
             owes: approval.owes(),
-            owner: approval.owed().next().map(|owed| owed.owner.into()),
+            owners: approval.owed().map(|owed| owed.owner.into()).collect(),
+            unseen: place == Place::Approvals
+                && approval.status() == Status::Pending
+                && !approval.is_shown()
+                && !approval.owes(),
             notified: approval.text("agentNotifiedAt").is_some(),
         }
     }
@@ -284,13 +289,17 @@ impl Index {
                 if summary.owes {
                     self.owing.insert(name.clone());
                 }
+                if summary.unseen {
+                    self.news
+                        .extend(ApprovalId::parse(&name.1).map(Chore::Adopt));
+                }
                 if summary.notified
                     && !was_notified
                     && self.settled
                     && summary.status != Status::Pending
                 {
                     let (id, status) = (ApprovalId::parse(&name.1), summary.status);
-                    self.notified
+                    self.news
                         .extend(id.map(|id| Chore::AgentNotified { id, status }));
                 }
             }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{StoreError, durable};
 use crate::approval::ApprovalId;
 use crate::clock;
+use crate::random;
 
 /// How long a lock is waited for. Slack gives us 3 s for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -90,6 +91,13 @@ impl Locks {
         self.is_dead_then(owner, |path| drop(std::fs::remove_file(path)));
     }
 
+    /// Removes what this process announced itself with, while `alive` holds it.
+    pub(super) fn forget_own(&self, owner: &str, alive: Guard) {
+        // Left behind, it only takes room.
+        let _ = std::fs::remove_file(self.folder.join(owner_file(owner)));
+        drop(alive);
+    }
+
     /// Does something about a dead process while its lock is held.
     fn is_dead_then(&self, owner: &str, act: impl FnOnce(&Path)) -> bool {
         let path = self.folder.join(owner_file(owner));
@@ -143,24 +151,19 @@ fn failed(error: io::Error) -> StoreError {
     }
 }
 
-/// The letters of base32 (RFC 4648), in lower case.
-const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Letters of a process's name: 80 bits.
 const OWNER: usize = 16;
 
 /// A name that no other process has, ever.
 pub(super) fn fresh_name() -> io::Result<String> {
-    let mut bytes = [0; OWNER];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes
-        .iter()
-        .map(|byte| char::from(LETTERS[usize::from(byte & 31)]))
-        .collect())
+    random::letters(OWNER)
 }
 
 /// Whose temporary it is: `.tmp.OWNER.N`. Other programs make names like it, so it must fit.
 pub(super) fn temporary_owner(name: &str) -> Option<&str> {
     let (owner, number) = name.strip_prefix(".tmp.")?.split_once('.')?;
-    let ours = owner.len() == OWNER && owner.bytes().all(|b| LETTERS.contains(&b));
-    (ours && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(owner)
+    (random::are_letters(owner, OWNER)
+        && !number.is_empty()
+        && number.bytes().all(|b| b.is_ascii_digit()))
+    .then_some(owner)
 }

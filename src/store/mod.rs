@@ -5,16 +5,22 @@ mod ballots;
 mod commit;
 mod directory;
 mod durable;
+mod follow;
 mod index;
 mod lock;
 mod runbookai;
 mod watch;
 
-pub use commit::{MessagePath, Recorded, commit, expire};
+pub use commit::{
+    MessagePath, Recorded, adopt, approve_by_policy, commit, expire, owe_callback, owe_update,
+    withdraw,
+};
 pub use directory::Directory;
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status};
 use crate::clock::Timestamp;
@@ -30,6 +36,33 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When it is damaged or cannot be read.
     fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError>;
+
+    /// An approval that was moved out of the way, the newest of that name.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    fn archived(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError>;
+
+    /// All approvals in place, and what is in their place but none.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    fn list(&self) -> Result<Listing, StoreError>;
+
+    /// All approvals that were moved out of the way, like [`Store::list`].
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    fn list_archived(&self) -> Result<Listing, StoreError>;
+
+    /// Follows an approval from now on: what changes after this call is told.
+    fn follow(&self, id: &ApprovalId) -> Box<dyn Follow>;
+
+    /// Keeps a new approval, unless there is or was one of that name.
+    ///
+    /// # Errors
+    /// Nothing was kept.
+    fn create(&self, approval: &Approval) -> Result<Created, StoreError>;
 
     /// Shows the approval to `edit` while nobody else can change it, and makes the change durable
     /// when `edit` asks for that. `None` when there is no approval of that name.
@@ -60,7 +93,7 @@ pub trait Store: Send + Sync {
     /// When the store cannot be listed.
     fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError>;
 
-    /// Promises, in this process's name, what a dead one had promised for an approval. `None` when
+    /// Promises, in this process's name, what dead ones had promised for an approval. `None` when
     /// there is nothing of that kind, because it is done or another process was faster.
     ///
     /// # Errors
@@ -87,6 +120,33 @@ pub trait Store: Send + Sync {
 
     /// Forgets a ballot that has been dealt with.
     fn settle_deferred(&self, deferred: &Deferred);
+}
+
+/// Tells when one approval may have changed.
+pub trait Follow: Send {
+    /// Waits until the approval may have changed since the last call, until `wake` can be read, or
+    /// until the time is over.
+    ///
+    /// # Errors
+    /// When the system does not let us wait.
+    fn wait(&mut self, limit: Duration, wake: Option<BorrowedFd<'_>>) -> io::Result<()>;
+}
+
+/// What became of a new approval.
+#[derive(Debug)]
+pub enum Created {
+    /// It is kept.
+    New(Durability),
+    /// There is or was one of that name, which is this.
+    Existing(Box<Approval>),
+}
+
+/// What is stored.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub approvals: Vec<Approval>,
+    /// What should be an approval and is none: its name, and why.
+    pub unreadable: Vec<(String, Damage)>,
 }
 
 /// What an edit wants.
@@ -130,7 +190,9 @@ pub enum Chore {
     Expire(ApprovalId),
     /// It was decided long enough ago.
     Archive(ApprovalId),
-    /// It owes effects, and the process that promised them is dead.
+    /// Nobody has shown it in Slack, or promised to. It is told once for each change of it.
+    Adopt(ApprovalId),
+    /// It owes effects, and a process that promised some is dead.
     TakeOver(ApprovalId),
     /// The agent has noted that it knows the decision.
     AgentNotified { id: ApprovalId, status: Status },

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::lock::Locks;
 use super::{Durability, durable};
-use crate::approval::{Approval, ApprovalId, Status};
+use crate::approval::{Approval, ApprovalId, Damage, Status};
 use crate::clock::Timestamp;
 use crate::complaint::reason;
 
@@ -58,13 +58,13 @@ pub(super) fn request_name(id: &ApprovalId) -> String {
 }
 
 /// The agent's request as an approval. All that is known is its name and age.
-pub(super) fn as_approval(id: &ApprovalId, created_at: Timestamp) -> Approval {
-    Approval::pending(
-        id,
-        &format!("mutation {id}"),
-        created_at,
-        created_at + PATIENCE,
-    )
+///
+/// # Errors
+/// None that can happen: an id is all that such a request needs to be one.
+pub(super) fn as_approval(id: &ApprovalId, created_at: Timestamp) -> Result<Approval, Damage> {
+    let mut asked = Map::new();
+    asked.insert("operation".into(), format!("mutation {id}").into());
+    Approval::ask(id, asked, created_at, Some(created_at + PATIENCE))
 }
 
 /// The answer that the agent reads; `None` while there is nothing to answer.

@@ -14,6 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use super::{durable, runbookai};
 use crate::clock;
+use crate::complaint::reason;
 
 /// How often everything is looked at where the kernel does not tell.
 const POLL: Duration = Duration::from_millis(250);
@@ -96,7 +97,14 @@ impl Watch {
                 self.changes()
             }
             State::Lost => {
-                self.state = self.begin()?;
+                self.state = match self.begin() {
+                    // Others of this user may hold all that the kernel grants: 128 by default.
+                    Err(error) if is_exhausted(&error) => {
+                        log::warn!(reason:% = reason(&error); "The kernel does not watch the pending directory, it is polled");
+                        State::Polling { next: now + POLL }
+                    }
+                    begun => begun?,
+                };
                 Ok(Changes::Everything)
             }
         }
@@ -133,6 +141,13 @@ impl Watch {
         }
         Ok(State::Told { inotify, places })
     }
+}
+
+/// Whether the system would watch, but has no more room for it.
+fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let full = [Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| full.contains(&error))
 }
 
 /// What the kernel has told; `None` when that is not all that has happened.

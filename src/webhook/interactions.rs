@@ -67,6 +67,7 @@ impl Webhook {
                 ts: click.ts,
                 response_url,
             },
+            seen: click.seen,
             may_precede_file: click.button == Button::RunbookAi,
             at: clock::now(),
         };

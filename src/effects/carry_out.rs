@@ -1,0 +1,241 @@
+//! One attempt at one thing that an approval owes: the call, and what it leaves in the document.
+
+use std::time::Duration;
+
+use super::{HORIZON, Terms, notify_agent};
+use crate::approval::{Approval, ApprovalId, Digest, Effect, Owed, Status};
+use crate::clock;
+use crate::metrics::{self, Counter};
+use crate::outgoing::CallError;
+use crate::slack::api::{Client, Posted};
+use crate::slack::message::Message;
+use crate::store::{Edit, Store, StoreError, owe_callback, owe_update};
+
+/// How an attempt went.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is done, and this is the approval as it stands then; or there is nothing to do any more.
+    Done(Option<Box<Approval>>),
+    /// It will never be done. That is written down, and this is why.
+    Refused(String),
+    /// It is done, and that could not be written down.
+    NotNoted(Box<Note>),
+    /// It is to be tried again, after the pause that was asked for or our own.
+    Again {
+        pause: Option<Duration>,
+        why: String,
+    },
+}
+
+/// What is to be written down about something owed.
+#[derive(Debug)]
+pub struct Note {
+    owed: Owed,
+    outcome: Outcome,
+}
+
+/// What became of something owed.
+#[derive(Debug)]
+enum Outcome {
+    /// The request stands in Slack, and this is what it showed of it.
+    Posted { at: Posted, shown: Digest },
+    /// The message shows this.
+    Updated(Message),
+    /// The old message says that it is old.
+    Retired,
+    /// The agent has it.
+    Notified,
+    /// There was nothing to do.
+    Unneeded,
+    /// It cannot be done.
+    GivenUp(String),
+}
+
+/// Tries once to do what the approval owes of that kind in this process's name. What it says is made
+/// from the approval as it is now, so a late attempt never shows an old state.
+pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effect) -> Attempt {
+    let approval = match store.read(id) {
+        Ok(approval) => approval,
+        Err(error) => {
+            log::warn!(approvalId:% = id, reason:% = error; "{}, trying again", undone(effect));
+            return Attempt::Again {
+                pause: None,
+                why: error.to_string(),
+            };
+        }
+    };
+    let Some((approval, owed)) = approval.and_then(|approval| {
+        let mut owed = approval.owed();
+        let ours = owed.find(|owed| owed.effect == effect && owed.owner == store.owner());
+        drop(owed);
+        ours.map(|ours| (approval, ours))
+    }) else {
+        return Attempt::Done(None);
+    };
+    let called = call(terms, &approval, &owed);
+    metrics::count(Counter::Effects {
+        effect: effect.word(),
+        result: match &called {
+            Ok(_) => "done",
+            Err(CallError::Refused(_)) => "failed",
+            Err(CallError::Limited(_) | CallError::Failed(_)) => "retried",
+        },
+    });
+    match called {
+        Ok(outcome) => note(store, id, Note { owed, outcome }),
+        Err(CallError::Refused(reason)) => {
+            log::error!(approvalId:% = id, reason:%; "{}", refused(effect));
+            give_up(store, id, owed, reason)
+        }
+        Err(error) if clock::now().since(owed.since) > HORIZON => {
+            log::error!(approvalId:% = id, reason:% = error; "{} for a day, giving up", undone(effect));
+            give_up(store, id, owed, error.to_string())
+        }
+        Err(error) => {
+            log::warn!(approvalId:% = id, reason:% = error; "{}, trying again", undone(effect));
+            let why = error.to_string();
+            let pause = match error {
+                CallError::Limited(pause) => Some(pause),
+                CallError::Refused(_) | CallError::Failed(_) => None,
+            };
+            Attempt::Again { pause, why }
+        }
+    }
+}
+
+/// Gives up showing a request, in whose name it is owed: it ends `cancelled`, for nobody can see it.
+///
+/// # Errors
+/// Nothing has changed.
+pub fn give_up_posting(
+    store: &dyn Store,
+    id: &ApprovalId,
+    why: &str,
+) -> Result<Option<Approval>, StoreError> {
+    let updated = store.update(id, &mut |approval| {
+        let owed = own(approval, store.owner(), Effect::PostMessage);
+        let Some(owed) = owed else { return Edit::Keep };
+        write_down(approval, &owed, &Outcome::GivenUp(why.to_owned()), store);
+        Edit::Write
+    })?;
+    Ok(updated.map(|updated| updated.approval))
+}
+
+fn own(approval: &Approval, owner: &str, effect: Effect) -> Option<Owed> {
+    approval
+        .owed()
+        .find(|owed| owed.effect == effect && owed.owner == owner)
+}
+
+fn give_up(store: &dyn Store, id: &ApprovalId, owed: Owed, why: String) -> Attempt {
+    let outcome = Outcome::GivenUp(why.clone());
+    match note(store, id, Note { owed, outcome }) {
+        Attempt::Done(_) => Attempt::Refused(why),
+        other => other,
+    }
+}
+
+/// Writes down what became of something owed, so that it is not done again.
+pub(super) fn note(store: &dyn Store, id: &ApprovalId, note: Note) -> Attempt {
+    let updated = store.update(id, &mut |approval| {
+        write_down(approval, &note.owed, &note.outcome, store);
+        Edit::Write
+    });
+    match updated {
+        Ok(updated) => Attempt::Done(updated.map(|updated| Box::new(updated.approval))),
+        Err(error) => {
+            let effect = note.owed.effect.word();
+            log::warn!(approvalId:% = id, effect, reason:% = error; "Cannot note what became of an effect");
+            Attempt::NotNoted(Box::new(note))
+        }
+    }
+}
+
+fn write_down(approval: &mut Approval, owed: &Owed, outcome: &Outcome, store: &dyn Store) {
+    let now = clock::now();
+    match outcome {
+        Outcome::Posted { at, shown } => {
+            approval.note_message(&at.channel, &at.ts, *shown);
+            approval.settle(owed);
+            if approval.status() != Status::Pending {
+                owe_update(approval, store.owner());
+            }
+        }
+        // It is owed still when the approval says something else by now.
+        Outcome::Updated(shown) if *shown != Message::outcome(approval) => {}
+        Outcome::Updated(_) | Outcome::Retired | Outcome::Unneeded => approval.settle(owed),
+        Outcome::Notified => {
+            approval.note_agent(now);
+            approval.settle(owed);
+        }
+        Outcome::GivenUp(why) => {
+            approval.give_up(owed, why, now);
+            if owed.effect == Effect::PostMessage && approval.status() == Status::Pending {
+                let reason = format!("slack: {why}");
+                approval.finish(Status::Cancelled, None, Some(&reason), now);
+                owe_callback(approval, store.owner());
+            }
+        }
+    }
+}
+
+fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, CallError> {
+    match owed.effect {
+        Effect::PostMessage => post(terms, approval),
+        Effect::UpdateMessage => {
+            let message = Message::outcome(approval);
+            show(&terms.slack, owed, &message).map(|()| Outcome::Updated(message))
+        }
+        Effect::RetireMessage => {
+            show(&terms.slack, owed, &Message::retired(approval)).map(|()| Outcome::Retired)
+        }
+        Effect::NotifyAgent => {
+            notify_agent::call(&terms.callbacks, approval).map(|()| Outcome::Notified)
+        }
+    }
+}
+
+fn post(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
+    if approval.status() != Status::Pending || approval.is_shown() {
+        return Ok(Outcome::Unneeded);
+    }
+    let channel = terms.channel_of(approval).ok_or_else(|| {
+        CallError::Refused("no channel is configured, and the request names none".into())
+    })?;
+    let at = terms
+        .slack
+        .post_message(channel, &Message::request(approval))?;
+    let operation = approval.operation();
+    log::info!(approvalId:% = approval.id(), operation, channel; "Approval request posted");
+    Ok(Outcome::Posted {
+        at,
+        shown: approval.digest(),
+    })
+}
+
+fn show(slack: &Client, owed: &Owed, message: &Message) -> Result<(), CallError> {
+    let route = &owed.route;
+    match (&route.channel, &route.ts, &route.response_url) {
+        (Some(channel), Some(ts), _) => slack.update_message(channel, ts, message),
+        (_, _, Some(response_url)) => slack.replace_original(response_url, message),
+        _ => Err(CallError::Refused(
+            "nothing says where the message is".into(),
+        )),
+    }
+}
+
+fn undone(effect: Effect) -> &'static str {
+    match effect {
+        Effect::PostMessage => "Request not posted",
+        Effect::UpdateMessage | Effect::RetireMessage => "Message not updated",
+        Effect::NotifyAgent => "Agent not notified",
+    }
+}
+
+fn refused(effect: Effect) -> &'static str {
+    match effect {
+        Effect::PostMessage => "Slack refused to post the request",
+        Effect::UpdateMessage | Effect::RetireMessage => "Slack refused to update the message",
+        Effect::NotifyAgent => "The agent cannot be notified",
+    }
+}

@@ -1,0 +1,189 @@
+//! HTTP requests of our own, blocking, through ureq: to Slack, and to agents that want a callback.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::complaint::reason;
+
+/// How long a connection may take to stand.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long a whole call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read.
+const ANSWER: u64 = 1 << 20;
+/// The `Retry-After` that is believed, from and to.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The pause after a 429 that does not say.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(30);
+
+/// A proxy for all calls.
+#[derive(Clone, Debug)]
+pub struct Proxy(ureq::Proxy);
+
+impl Proxy {
+    /// From `HTTPS_PROXY` and `NO_PROXY`. `None` when the URL is none that we can use.
+    pub fn parse(url: &str, except: &str) -> Option<Self> {
+        let given = ureq::Proxy::new(url).ok()?;
+        let mut builder = ureq::Proxy::builder(given.protocol())
+            .host(given.host())
+            .port(given.port());
+        if let Some(username) = given.username() {
+            builder = builder.username(username);
+        }
+        if let Some(password) = given.password() {
+            builder = builder.password(password);
+        }
+        for host in except
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty())
+        {
+            builder = builder.no_proxy(host);
+        }
+        builder.build().ok().map(Self)
+    }
+}
+
+/// An absolute `http` or `https` URL without a user in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    text: String,
+    origin: String,
+}
+
+impl Url {
+    /// `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uri: ureq::http::Uri = text.parse().ok()?;
+        let scheme = uri
+            .scheme_str()
+            .filter(|scheme| matches!(*scheme, "http" | "https"))?;
+        let authority = uri
+            .authority()
+            .filter(|authority| !authority.as_str().contains('@'))?;
+        Some(Self {
+            text: text.to_owned(),
+            origin: format!("{scheme}://{authority}/"),
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Scheme, host and port, with a slash at the end.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
+/// Why a call did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The other side will not do it, however often it is asked. Its word for why.
+    Refused(String),
+    /// The other side wants to be left alone for that long.
+    Limited(Duration),
+    /// It may work later.
+    Failed(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "refused: {error}"),
+            Self::Limited(wait) => write!(f, "rate limited for {} s", wait.as_secs()),
+            Self::Failed(error) => f.write_str(error),
+        }
+    }
+}
+
+/// An answer: status and body.
+pub type Answer = (u16, Vec<u8>);
+
+/// Makes calls. Connections are kept and shared; redirects are not followed.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    direct: ureq::Agent,
+    /// `HTTPS_PROXY` is for https only, as everywhere.
+    https: ureq::Agent,
+}
+
+impl Caller {
+    pub fn new(proxy: Option<Proxy>) -> Self {
+        let agent = |proxy: Option<Proxy>| {
+            ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .timeout_connect(Some(CONNECT))
+                .timeout_global(Some(CALL))
+                .proxy(proxy.map(|proxy| proxy.0))
+                .user_agent(concat!("runbook/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .new_agent()
+        };
+        let direct = agent(None);
+        let https = proxy.map_or_else(|| direct.clone(), |proxy| agent(Some(proxy)));
+        Self { direct, https }
+    }
+
+    /// Posts JSON. Answers that ask for patience are errors; any other comes back with its status.
+    ///
+    /// # Errors
+    /// `Limited` or `Failed`.
+    pub fn post_json(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer, CallError> {
+        let agent = if url.starts_with("https:") {
+            &self.https
+        } else {
+            &self.direct
+        };
+        let request = agent
+            .post(url)
+            .header("Content-Type", "application/json; charset=utf-8");
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let mut response = request
+            .send(body)
+            .map_err(|error| CallError::Failed(describe(&error)))?;
+        let status = response.status().as_u16();
+        let wait = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let wait =
+            wait.map(|seconds| Duration::from_secs(seconds).clamp(SHORTEST_WAIT, LONGEST_WAIT));
+        if let (429, wait) | (503, wait @ Some(_)) = (status, wait) {
+            return Err(CallError::Limited(wait.unwrap_or(UNKNOWN_WAIT)));
+        }
+        if status >= 500 || status == 408 {
+            return Err(CallError::Failed(format!("HTTP status {status}")));
+        }
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER)
+            .read_to_vec();
+        let body = body.map_err(|error| CallError::Failed(describe(&error)))?;
+        Ok((status, body))
+    }
+}
+
+/// An error of ours for the log: never the URL, which may be a secret.
+fn describe(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Timeout(_) => "timed out".into(),
+        ureq::Error::HostNotFound => "host not found".into(),
+        ureq::Error::ConnectionFailed => "connection failed".into(),
+        ureq::Error::Io(error) => format!("connection failed: {}", reason(error)),
+        ureq::Error::BadUri(_) => "the URL cannot be used".into(),
+        other => other.to_string(),
+    }
+}
