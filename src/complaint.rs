@@ -15,14 +15,28 @@ pub enum Exit {
     Failure,
     /// 2: wrong usage or configuration.
     Usage,
+    /// 3: Slack refused the token.
+    Credentials,
+    /// 4: the command of `runbook run` was approved and could not be started.
+    NotStarted,
+    /// 5: denied or cancelled.
+    Denied,
+    /// 6: timed out or expired.
+    Expired,
+    /// The command's own code.
+    Command(u8),
 }
 
 impl Exit {
-    /// Every code with its meaning, for `--help`.
-    pub const ALL: &[(Self, &str)] = &[
-        (Self::Done, "done"),
-        (Self::Failure, "any other failure"),
-        (Self::Usage, "usage or configuration"),
+    /// Every code, for the README.
+    pub const ALL: &[Self] = &[
+        Self::Done,
+        Self::Failure,
+        Self::Usage,
+        Self::Credentials,
+        Self::NotStarted,
+        Self::Denied,
+        Self::Expired,
     ];
 
     /// The process exit status.
@@ -31,6 +45,27 @@ impl Exit {
             Self::Done => 0,
             Self::Failure => 1,
             Self::Usage => 2,
+            Self::Credentials => 3,
+            Self::NotStarted => 4,
+            Self::Denied => 5,
+            Self::Expired => 6,
+            Self::Command(code) => code,
+        }
+    }
+
+    /// In a few words, for `--help`.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done, approved, healthy",
+            Self::Failure => "any other failure",
+            Self::Usage => "usage or configuration",
+            Self::Credentials => "Slack refused the credentials",
+            Self::NotStarted => "the command could not be started",
+            Self::Denied => "denied or cancelled",
+            Self::Expired => "timed out or expired",
+            Self::Command(_) => {
+                "otherwise the command's own; 128 and the number of a signal that ended it"
+            }
         }
     }
 }
@@ -62,6 +97,13 @@ impl Complaint {
             hint: None,
             exit: Exit::Usage,
         }
+    }
+
+    /// Ends the process in another way.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
     }
 
     /// What is wrong, without the hint.

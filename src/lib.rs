@@ -13,6 +13,7 @@
 
 pub mod approval;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod complaint;

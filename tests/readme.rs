@@ -4,19 +4,24 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use runbook::cli::{COMMANDS, COMMON, Opt};
+use runbook::cli::{COMMANDS, COMMON, Opt, usage};
+use runbook::complaint::Exit;
 use runbook::config::KEYS;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
+/// One row for each option and each variable, with the commands that take it.
 fn options() -> String {
-    let mut table = String::new();
+    let mut rows: Vec<(String, String, Vec<&str>)> = Vec::new();
+    let mut variables: Vec<(String, String, Vec<&str>)> = Vec::new();
+    let add = |rows: &mut Vec<(String, String, Vec<&'static str>)>, left, right, command| {
+        let known = rows.iter_mut().find(|row| row.0 == left && row.1 == right);
+        match known {
+            Some(row) => row.2.push(command),
+            None => rows.push((left, right, vec![command])),
+        }
+    };
     for command in COMMANDS {
-        let name = command.name;
-        let _ = writeln!(
-            table,
-            "| `runbook {name}` | default | or | |\n|---|---|---|---|"
-        );
         for option in command.options.iter().chain(COMMON) {
             let Opt {
                 name,
@@ -24,6 +29,7 @@ fn options() -> String {
                 default,
                 env,
                 key,
+                repeatable: _,
                 help,
             } = option;
             let value = value.map(|value| format!(" {value}")).unwrap_or_default();
@@ -35,12 +41,37 @@ fn options() -> String {
                 .map(|text| code(text))
                 .collect::<Vec<_>>()
                 .join(", ");
-            let _ = writeln!(table, "| `{name}{value}` | {default} | {or} | {help} |");
+            let left = format!("`{name}{value}`");
+            let right = format!("{default} | {or} | {help}");
+            add(&mut rows, left, right, command.name);
         }
-        let _ = writeln!(table, "\n| variable | |\n|---|---|");
         for variable in command.variables {
-            let _ = writeln!(table, "| `{}` | {} |", variable.name, variable.help);
+            let (left, right) = (format!("`{}`", variable.name), variable.help.to_owned());
+            add(&mut variables, left, right, command.name);
         }
+    }
+    let names = |commands: &[&str]| {
+        if commands.len() == COMMANDS.len() {
+            "all".to_owned()
+        } else {
+            commands.join(", ")
+        }
+    };
+    let mut table = String::from("| command | |\n|---|---|\n");
+    for command in COMMANDS {
+        let _ = writeln!(table, "| `{}` | {} |", usage(command), command.summary);
+    }
+    table += "\n| option | of | default | or | |\n|---|---|---|---|---|\n";
+    for (left, right, commands) in rows {
+        let _ = writeln!(table, "| {left} | {} | {right} |", names(&commands));
+    }
+    table += "\n| variable | of | |\n|---|---|---|\n";
+    for (left, right, commands) in variables {
+        let _ = writeln!(table, "| {left} | {} | {right} |", names(&commands));
+    }
+    table += "\n| exit code | |\n|---|---|\n";
+    for exit in Exit::ALL {
+        let _ = writeln!(table, "| {} | {} |", exit.code(), exit.meaning());
     }
     table
 }

@@ -93,7 +93,7 @@ impl Approval {
     /// `Damage` says which field is missing, wrong, or none that a new request can have.
     pub fn ask(
         id: &ApprovalId,
-        asked: Map<String, Value>,
+        mut asked: Map<String, Value>,
         requested_at: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Result<Self, Damage> {
@@ -102,6 +102,7 @@ impl Approval {
         }
         let mut fields = Map::new();
         fields.insert("id".into(), id.as_str().into());
+        fields.extend(asked.shift_remove_entry("operation"));
         fields.extend(asked);
         fields
             .entry("requestedAt")

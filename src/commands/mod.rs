@@ -1,16 +1,28 @@
 //! The commands: each is thin, parses nothing, and prints its result.
 
+mod decide;
+mod desk;
+mod list;
 mod listener;
+mod live_line;
+mod request;
+mod run;
+mod show;
+mod signals;
+mod wait;
 mod webhook;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::approval::{Approval, ApprovalId, Choice};
 use crate::cli::{self, Request};
+use crate::client::{self, Decided};
 use crate::complaint::{Complaint, Exit};
 use crate::config::{self, Environment};
 use crate::logging;
+use desk::{Office, terminal_user};
 
 /// The program: arguments in, exit code out. Complaints go to standard error.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -34,7 +46,25 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
     let environment = Environment::of_process();
     match parsed.command.name {
         "webhook" => webhook::run(&parsed, &environment),
+        "request" => request::run(&parsed, &environment),
+        "run" => run::run(&parsed, &environment),
+        "wait" => wait::run(&parsed, &environment),
+        "list" => list::run(&parsed, &environment),
+        "show" => show::run(&parsed, &environment),
+        "approve" => decide::decide(&parsed, &environment, Choice::Approve),
+        "deny" => decide::decide(&parsed, &environment, Choice::Deny),
+        "cancel" => decide::cancel(&parsed, &environment),
         other => unreachable!("{other} is in the table of commands and not here"),
+    }
+}
+
+/// Withdraws what was asked, because whoever asked has been told to stop. Whatever it is then is
+/// what holds: somebody may have decided at the same instant.
+fn withdraw(office: &Office, id: &ApprovalId) -> Result<Approval, Complaint> {
+    let reason = Some("whoever asked went away");
+    let cancelled = client::cancel(&office.desk(), id, &terminal_user(), reason);
+    match cancelled.map_err(|error| office.complain(&error))? {
+        Decided::Now(approval) | Decided::Before(approval) => Ok(*approval),
     }
 }
 

@@ -41,6 +41,16 @@ impl Environment {
         self.os_value(name).map(text).transpose()
     }
 
+    /// Whether colours are unwanted. Source: <https://no-color.org>
+    pub fn forbids_colour(&self) -> bool {
+        self.os_value("NO_COLOR").is_some()
+    }
+
+    /// The columns that the shell says the terminal has.
+    pub fn columns(&self) -> Option<usize> {
+        self.value("COLUMNS").ok()??.parse().ok()
+    }
+
     /// Whether the environment gives the bot token, so that the file need not.
     pub(super) fn names_token(&self) -> bool {
         ["SLACK_BOT_TOKEN", "SLACK_BOT_TOKEN_FILE"]
@@ -86,4 +96,25 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
                 .collect(),
         )
     }
+}
+
+/// The name of the user that this process runs as, from `/etc/passwd`; the number when it is not
+/// there. What variables say about it proves nothing.
+pub fn unix_user() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    named.unwrap_or(uid)
+}
+
+/// The directory that this process runs in.
+///
+/// # Errors
+/// It is gone, or may not be entered.
+pub fn working_directory() -> std::io::Result<std::path::PathBuf> {
+    std::env::current_dir()
 }

@@ -7,7 +7,7 @@ mod file;
 mod keys;
 mod safety;
 
-pub use environment::Environment;
+pub use environment::{Environment, unix_user, working_directory};
 pub use keys::{KEYS, Key};
 
 use std::ffi::{OsStr, OsString};
@@ -302,6 +302,32 @@ fn option_or_default(parsed: &Parsed, name: &str) -> Result<String, Complaint> {
             .unwrap_or_default()
             .to_owned()),
     }
+}
+
+/// The value of an option as text, if it was given.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn text(parsed: &Parsed, name: &str) -> Result<Option<String>, Complaint> {
+    let value = parsed.value(name).map(|value| utf8(name, value));
+    value.map(|text| text.map(str::to_owned)).transpose()
+}
+
+/// The value of an option as a length of time, if it was given.
+///
+/// # Errors
+/// It is none, or shorter than a second, or longer than a year.
+pub fn length(parsed: &Parsed, name: &str) -> Result<Option<Duration>, Complaint> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
+    let Some(text) = text(parsed, name)? else {
+        return Ok(None);
+    };
+    let length = humantime::parse_duration(&text).ok();
+    let length = length.filter(|length| range.contains(length));
+    length.map(Some).ok_or_else(|| {
+        let expected = "a length of time from 1s to a year, such as 90s or 15m";
+        Complaint::usage(format!("{name} {text} is not {expected}"))
+    })
 }
 
 fn utf8<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, Complaint> {

@@ -82,7 +82,7 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
         },
     });
     match called {
-        Ok(outcome) => note(store, id, Note { owed, outcome }),
+        Ok(outcome) => note_down(store, id, Note { owed, outcome }),
         Err(CallError::Refused(reason)) => {
             log::error!(approvalId:% = id, reason:%; "{}", refused(effect));
             give_up(store, id, owed, reason)
@@ -129,14 +129,14 @@ fn own(approval: &Approval, owner: &str, effect: Effect) -> Option<Owed> {
 
 fn give_up(store: &dyn Store, id: &ApprovalId, owed: Owed, why: String) -> Attempt {
     let outcome = Outcome::GivenUp(why.clone());
-    match note(store, id, Note { owed, outcome }) {
+    match note_down(store, id, Note { owed, outcome }) {
         Attempt::Done(_) => Attempt::Refused(why),
         other => other,
     }
 }
 
 /// Writes down what became of something owed, so that it is not done again.
-pub(super) fn note(store: &dyn Store, id: &ApprovalId, note: Note) -> Attempt {
+pub fn note_down(store: &dyn Store, id: &ApprovalId, note: Note) -> Attempt {
     let updated = store.update(id, &mut |approval| {
         write_down(approval, &note.owed, &note.outcome, store);
         Edit::Write

@@ -12,7 +12,7 @@ mod pace;
 mod queue;
 mod sweep;
 
-pub use carry_out::{Attempt, carry_out, give_up_posting};
+pub use carry_out::{Attempt, Note, carry_out, give_up_posting, note_down};
 pub use decision::Outcome;
 pub use notify_agent::Callbacks;
 
@@ -29,7 +29,6 @@ use crate::random;
 use crate::slack::api::Client;
 use crate::slack::message::{Notice, private};
 use crate::store::{MessagePath, Store};
-use carry_out::Note;
 use pace::Pace;
 use queue::{Job, Queue};
 
@@ -205,7 +204,7 @@ impl Effects {
                 .wait_for_channel(id, *effect)
                 .unwrap_or_else(|| carry_out(&*self.store, &self.terms(), id, *effect)),
             Task::Note(id, _, note) => match note.take() {
-                Some(note) => carry_out::note(&*self.store, id, *note),
+                Some(note) => note_down(&*self.store, id, *note),
                 None => Attempt::Done(None),
             },
             Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),

@@ -176,13 +176,14 @@ fn progress(run: Option<Run<'_>>) -> String {
     }
 }
 
-/// `4.5 s`, or `1h 2m 3s` from a minute on.
+/// `70 ms`, `4.5 s`, or `1h 2m 3s` from a minute on.
 fn span(millis: u64) -> String {
     let tenths = millis / 100;
-    if tenths < 600 {
-        return format!("{}.{} s", tenths / 10, tenths % 10);
+    match tenths {
+        0 => format!("{millis} ms"),
+        1..600 => format!("{}.{} s", tenths / 10, tenths % 10),
+        _ => humantime::format_duration(Duration::from_secs(millis / 1000)).to_string(),
     }
-    humantime::format_duration(Duration::from_secs(millis / 1000)).to_string()
 }
 
 /// The outcome's title, and the verb of who did it.

@@ -147,6 +147,17 @@ pub fn adopt(
     })
 }
 
+/// Promises to show a request in Slack that is yet to be kept, so that no server shows it, too.
+pub fn promise_to_post(store: &dyn Store, approval: &mut Approval) {
+    approval.forget_message();
+    owe(
+        approval,
+        Effect::PostMessage,
+        Route::default(),
+        store.owner(),
+    );
+}
+
 /// A request that needs nobody's approval, before it is kept: approved by the policy.
 pub fn approve_by_policy(store: &dyn Store, approval: &mut Approval) {
     const POLICY: &str = "policy:auto";

@@ -13,7 +13,7 @@ mod watch;
 
 pub use commit::{
     MessagePath, Recorded, adopt, approve_by_policy, commit, expire, owe_callback, owe_update,
-    withdraw,
+    promise_to_post, withdraw,
 };
 pub use directory::Directory;
 

@@ -1,5 +1,9 @@
 //! The command line: one table, [`COMMANDS`], from which parsing, `--help`, usage errors and the
-//! tables of the README are made. Nothing else in the program spells an option or a default.
+//! tables of the README are made.
+
+mod table;
+
+pub use table::{COMMANDS, COMMON};
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +16,7 @@ use crate::complaint::{Complaint, Exit, did_you_mean};
 #[derive(Debug)]
 pub struct Command {
     pub name: &'static str,
+    pub operand: Operand,
     /// One line for the list of commands.
     pub summary: &'static str,
     /// A paragraph or two for the command's own help.
@@ -20,6 +25,18 @@ pub struct Command {
     /// Variables of the environment that no option stands for.
     pub variables: &'static [Variable],
     pub examples: &'static [&'static str],
+    /// How it may end.
+    pub exits: &'static [Exit],
+}
+
+/// What stands beside the options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    None,
+    /// The id of an approval.
+    Id,
+    /// A command and its arguments, behind `--`.
+    Words,
 }
 
 /// One option. Without a `value` it is a flag.
@@ -34,7 +51,50 @@ pub struct Opt {
     pub env: Option<&'static str>,
     /// The configuration key that stands in after that.
     pub key: Option<&'static str>,
+    /// Whether it may be given more than once.
+    pub repeatable: bool,
     pub help: &'static str,
+}
+
+impl Opt {
+    const fn new(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self {
+            value: Some(value),
+            ..Self::flag(name, help)
+        }
+    }
+
+    const fn flag(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            value: None,
+            default: None,
+            env: None,
+            key: None,
+            repeatable: false,
+            help,
+        }
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    const fn env(mut self, variable: &'static str) -> Self {
+        self.env = Some(variable);
+        self
+    }
+
+    const fn key(mut self, key: &'static str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    const fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
 }
 
 /// One variable of the environment.
@@ -43,137 +103,6 @@ pub struct Variable {
     pub name: &'static str,
     pub help: &'static str,
 }
-
-/// Every command.
-pub const COMMANDS: &[Command] = &[Command {
-    name: "webhook",
-    summary: "the server that Slack calls when somebody clicks",
-    about: "Starts the server that handles Slack's interactions: it verifies Slack's signature, decides\n\
-            under a lock, writes the decision to disk, answers, then updates the message.\n\
-            With --tls-cert and --tls-key it stands on the internet by itself; without them it speaks plain\n\
-            HTTP, and a reverse proxy or a tunnel gives Slack the HTTPS that it needs.",
-    options: &[
-        Opt {
-            name: "--port",
-            value: Some("PORT"),
-            default: Some("3000"),
-            env: Some("SLACK_WEBHOOK_PORT"),
-            key: Some("webhook.port"),
-            help: "port to listen on; 0 takes any free one and prints it",
-        },
-        Opt {
-            name: "--host",
-            value: Some("HOST"),
-            default: Some("0.0.0.0"),
-            env: None,
-            key: Some("webhook.host"),
-            help: "address to bind to, IPv4 or IPv6",
-        },
-        Opt {
-            name: "--pending-dir",
-            value: Some("PATH"),
-            default: Some(".runbook/pending-approvals"),
-            env: Some("RUNBOOK_PENDING_DIR"),
-            key: None,
-            help: "directory of the approvals; made when missing",
-        },
-        Opt {
-            name: "--tls-cert",
-            value: Some("PATH"),
-            default: None,
-            env: None,
-            key: None,
-            help: "TLS certificate chain (PEM); with --tls-key the server speaks HTTPS",
-        },
-        Opt {
-            name: "--tls-key",
-            value: Some("PATH"),
-            default: None,
-            env: None,
-            key: None,
-            help: "TLS private key (PEM: PKCS#8, PKCS#1 or SEC1)",
-        },
-        Opt {
-            name: "--workers",
-            value: Some("N"),
-            default: Some("8"),
-            env: None,
-            key: Some("webhook.workers"),
-            help: "threads that decide clicks, 1 to 256",
-        },
-        Opt {
-            name: "--reuse-port",
-            value: None,
-            default: None,
-            env: None,
-            key: None,
-            help: "share the port with another server that does the same (SO_REUSEPORT)",
-        },
-    ],
-    variables: &[
-        Variable {
-            name: "SLACK_SIGNING_SECRET",
-            help: "the Slack app's signing secret; several, for rotation, one a line",
-        },
-        Variable {
-            name: "SLACK_BOT_TOKEN",
-            help: "the bot token; without it messages change through response_url",
-        },
-        Variable {
-            name: "SLACK_SIGNING_SECRET_FILE",
-            help: "a file that holds the signing secret, instead of the variable",
-        },
-        Variable {
-            name: "SLACK_BOT_TOKEN_FILE",
-            help: "a file that holds the bot token, instead of the variable",
-        },
-        Variable {
-            name: "SLACK_API_URL",
-            help: "base of Slack's Web API (default: https://slack.com/api/)",
-        },
-        Variable {
-            name: "TMPDIR",
-            help: "a directory where the workers' socket stands for a moment at start (default: /tmp)",
-        },
-        Variable {
-            name: "HTTPS_PROXY",
-            help: "proxy for calls to Slack, with NO_PROXY for exceptions",
-        },
-    ],
-    examples: &[
-        "SLACK_SIGNING_SECRET=… SLACK_BOT_TOKEN=xoxb-… runbook webhook",
-        "runbook webhook --port 443 --tls-cert /etc/letsencrypt/live/HOST/fullchain.pem --tls-key /etc/letsencrypt/live/HOST/privkey.pem",
-        "runbook webhook --host 127.0.0.1 --port 3000 --pending-dir /var/lib/runbook/pending-approvals",
-    ],
-}];
-
-/// Options that every command takes.
-pub const COMMON: &[Opt] = &[
-    Opt {
-        name: "--config",
-        value: Some("PATH"),
-        default: None,
-        env: Some("RUNBOOK_CONFIG"),
-        key: None,
-        help: "configuration file (default: ./.runbook/config.yaml, then ~/.runbook, then /etc/runbook)",
-    },
-    Opt {
-        name: "--log-level",
-        value: Some("LEVEL"),
-        default: Some("info"),
-        env: None,
-        key: None,
-        help: "error, warn, info, debug or trace",
-    },
-    Opt {
-        name: "--log-format",
-        value: Some("FORMAT"),
-        default: Some("text"),
-        env: None,
-        key: None,
-        help: "text, or json: one object a line",
-    },
-];
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -187,14 +116,21 @@ pub enum Request {
 #[derive(Debug)]
 pub struct Parsed {
     pub command: &'static Command,
-    given: BTreeMap<&'static str, OsString>,
+    given: BTreeMap<&'static str, Vec<OsString>>,
+    /// The id, or the command and its arguments.
+    pub operands: Vec<OsString>,
 }
 
 impl Parsed {
     /// The value of an option of the table, if it was given. Flags have an empty one.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
+        self.values(name).first().map(OsString::as_os_str)
+    }
+
+    /// All values of an option that may be given more than once.
+    pub fn values(&self, name: &str) -> &[OsString] {
         debug_assert!(self.option(name).is_some(), "{name} is not in the table");
-        self.given.get(name).map(OsString::as_os_str)
+        self.given.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a flag was given.
@@ -212,7 +148,10 @@ impl Parsed {
 ///
 /// # Errors
 /// A usage complaint of one line that names what is wrong and the nearest right spelling.
-pub fn parse(arguments: Vec<OsString>) -> Result<Request, Complaint> {
+pub fn parse(mut arguments: Vec<OsString>) -> Result<Request, Complaint> {
+    // What stands behind `--` is not ours.
+    let dashes = arguments.iter().position(|word| word == "--");
+    let behind = dashes.map(|at| arguments.split_off(at));
     let mut words = pico_args::Arguments::from_vec(split_at_equals(arguments));
     if words.contains(["-V", "--version"]) {
         return Ok(Request::Print(format!(
@@ -246,13 +185,58 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Request, Complaint> {
     }
     let mut given = BTreeMap::new();
     for option in options(command) {
-        if let Some(value) = take(&mut words, option)? {
-            given.insert(option.name, value);
+        let mut values = Vec::new();
+        while let Some(value) = take(&mut words, option)? {
+            values.push(value);
+            if !option.repeatable {
+                break;
+            }
+        }
+        if !values.is_empty() {
+            given.insert(option.name, values);
         }
     }
-    match words.finish().first() {
-        None => Ok(Request::Run(Parsed { command, given })),
-        Some(word) => Err(left_over(command, &given, &word.to_string_lossy())),
+    let operands = operands(command, &given, words.finish(), behind.as_deref())?;
+    Ok(Request::Run(Parsed {
+        command,
+        given,
+        operands,
+    }))
+}
+
+/// What stands beside the options, as the command wants it.
+fn operands(
+    command: &Command,
+    given: &BTreeMap<&str, Vec<OsString>>,
+    mut words: Vec<OsString>,
+    behind: Option<&[OsString]>,
+) -> Result<Vec<OsString>, Complaint> {
+    let name = command.name;
+    let is_option = |word: &OsString| word.as_bytes().starts_with(b"-");
+    let missing = |what: &str| {
+        let usage = usage(command);
+        Complaint::usage(format!("{name} needs {what}: {usage}"))
+    };
+    let found = match command.operand {
+        Operand::None => Vec::new(),
+        Operand::Id => match words.iter().position(|word| !is_option(word)) {
+            Some(at) => vec![words.remove(at)],
+            None if words.is_empty() => return Err(missing("an id")),
+            None => Vec::new(),
+        },
+        Operand::Words => match behind {
+            Some([_dashes, words @ ..]) if !words.is_empty() => words.to_vec(),
+            _ if words.is_empty() => return Err(missing("a command")),
+            _ => Vec::new(),
+        },
+    };
+    let stray = match behind {
+        Some(_) if command.operand != Operand::Words => Some(OsString::from("--")),
+        _ => None,
+    };
+    match words.into_iter().chain(stray).next() {
+        None => Ok(found),
+        Some(word) => Err(left_over(command, given, &word.to_string_lossy())),
     }
 }
 
@@ -298,8 +282,8 @@ fn take(
 }
 
 /// Why a word was not understood.
-fn left_over(command: &Command, given: &BTreeMap<&str, OsString>, word: &str) -> Complaint {
-    if !word.starts_with('-') {
+fn left_over(command: &Command, given: &BTreeMap<&str, Vec<OsString>>, word: &str) -> Complaint {
+    if !word.starts_with('-') || word == "--" {
         return Complaint::usage(format!("stray argument {word}"));
     }
     let (name, value) = word
@@ -332,17 +316,31 @@ fn overview() -> String {
     text + "\nrunbook COMMAND --help tells more; runbook --version tells the version.\n"
 }
 
+/// `runbook wait ID [OPTIONS]`.
+pub fn usage(command: &Command) -> String {
+    let name = command.name;
+    match command.operand {
+        Operand::None => format!("runbook {name} [OPTIONS]"),
+        Operand::Id => format!("runbook {name} ID [OPTIONS]"),
+        Operand::Words => format!("runbook {name} [OPTIONS] -- COMMAND [ARGUMENTS]"),
+    }
+}
+
 /// `runbook COMMAND --help`.
 fn command_help(command: &Command) -> String {
     let mut text = format!(
-        "{}\n\nUsage: runbook {} [OPTIONS]\n\nOptions:\n",
-        command.about, command.name
+        "{}\n\nUsage: {}\n\nOptions:\n",
+        command.about,
+        usage(command)
     );
     for option in options(command) {
         let left = format!("{} {}", option.name, option.value.unwrap_or_default());
         let _ = writeln!(text, "  {left:<20} {}{}", option.help, stand_ins(option));
     }
-    text += "  --help               this text\n\nEnvironment:\n";
+    text += "  --help               this text\n";
+    if !command.variables.is_empty() {
+        text += "\nEnvironment:\n";
+    }
     for variable in command.variables {
         let _ = writeln!(text, "  {:<26} {}", variable.name, variable.help);
     }
@@ -351,8 +349,12 @@ fn command_help(command: &Command) -> String {
         let _ = writeln!(text, "  {example}");
     }
     text += "\nExit codes:\n";
-    for (exit, meaning) in Exit::ALL {
-        let _ = writeln!(text, "  {}  {meaning}", exit.code());
+    for exit in command.exits {
+        let code = match exit {
+            Exit::Command(_) => "*".into(),
+            exit => exit.code().to_string(),
+        };
+        let _ = writeln!(text, "  {code}  {}", exit.meaning());
     }
     text
 }

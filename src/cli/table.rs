@@ -1,0 +1,365 @@
+//! The table of commands. Nothing else in the program spells an option or a default.
+
+use super::{Command, Operand, Opt, Variable};
+use crate::complaint::Exit;
+
+/// Every command.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "webhook",
+        operand: Operand::None,
+        summary: "the server that Slack calls when somebody clicks",
+        about: "Starts the server that handles Slack's interactions: it verifies Slack's signature, decides\n\
+                under a lock, writes the decision to disk, answers, then updates the message. It also posts\n\
+                requests that were dropped into the directory, and lets them expire.\n\
+                With --tls-cert and --tls-key it stands on the internet by itself; without them it speaks plain\n\
+                HTTP, and a reverse proxy or a tunnel gives Slack the HTTPS that it needs.",
+        options: &[
+            Opt::new(
+                "--port",
+                "PORT",
+                "port to listen on; 0 takes any free one and prints it",
+            )
+            .default("3000")
+            .env("SLACK_WEBHOOK_PORT")
+            .key("webhook.port"),
+            Opt::new("--host", "HOST", "address to bind to, IPv4 or IPv6")
+                .default("0.0.0.0")
+                .key("webhook.host"),
+            PENDING_DIR,
+            Opt::new(
+                "--tls-cert",
+                "PATH",
+                "TLS certificate chain (PEM); with --tls-key the server speaks HTTPS",
+            ),
+            Opt::new(
+                "--tls-key",
+                "PATH",
+                "TLS private key (PEM: PKCS#8, PKCS#1 or SEC1)",
+            ),
+            Opt::new("--workers", "N", "threads that decide clicks, 1 to 256")
+                .default("8")
+                .key("webhook.workers"),
+            Opt::flag(
+                "--reuse-port",
+                "share the port with another server that does the same (SO_REUSEPORT)",
+            ),
+            LOG_LEVEL,
+        ],
+        variables: &[
+            Variable {
+                name: "SLACK_SIGNING_SECRET",
+                help: "the Slack app's signing secret; several, for rotation, one a line",
+            },
+            Variable {
+                name: "SLACK_BOT_TOKEN",
+                help: "the bot token; without it messages change through response_url, and none is posted",
+            },
+            CHANNEL_VARIABLE,
+            Variable {
+                name: "RUNBOOK_CALLBACK_SECRET",
+                help: "what callbacks to agents are signed with; without it none is sent",
+            },
+            Variable {
+                name: "…_FILE",
+                help: "behind each secret's name: a file that holds it, instead of the variable",
+            },
+            API_VARIABLE,
+            Variable {
+                name: "TMPDIR",
+                help: "a directory where the workers' socket stands for a moment at start (default: /tmp)",
+            },
+            PROXY_VARIABLE,
+        ],
+        examples: &[
+            "SLACK_SIGNING_SECRET=… SLACK_BOT_TOKEN=xoxb-… runbook webhook",
+            "runbook webhook --port 443 --tls-cert /etc/letsencrypt/live/HOST/fullchain.pem --tls-key /etc/letsencrypt/live/HOST/privkey.pem",
+            "runbook webhook --host 127.0.0.1 --port 3000 --pending-dir /var/lib/runbook/pending-approvals",
+        ],
+        exits: PLAIN,
+    },
+    Command {
+        name: "request",
+        operand: Operand::None,
+        summary: "asks for approval: writes the request and posts it to Slack",
+        about: "Asks people in Slack for a yes or a no, and prints the request's id. With --wait it also waits\n\
+                for the decision and prints that. Asking again with the same --id attaches to the first\n\
+                request if both mean the same, and fails if not.",
+        options: &[
+            OPERATION,
+            ARG,
+            ARGS,
+            RISK,
+            DESCRIPTION,
+            ROLLBACK,
+            REQUESTED_BY,
+            INVESTIGATION,
+            RESOURCE,
+            IMPACT,
+            CHANNEL,
+            TIMEOUT,
+            CALLBACK,
+            ID,
+            Opt::flag(
+                "--stdin",
+                "read a whole request as JSON from standard input; options win over it",
+            ),
+            NO_POST,
+            Opt::flag(
+                "--wait",
+                "wait for the decision; Ctrl-C withdraws the request",
+            ),
+            JSON,
+            PENDING_DIR,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: POSTING_VARIABLES,
+        examples: &[
+            "runbook request --operation scale_ecs_service --arg service=checkout-api --arg desiredCount=8 --risk high --rollback 'aws ecs update-service --desired-count 4'",
+            "runbook request --operation restart_db --risk critical --timeout 15m --wait && systemctl restart postgresql",
+            "runbook request --stdin --json < request.json",
+        ],
+        exits: &[
+            Exit::Done,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Credentials,
+            Exit::Denied,
+            Exit::Expired,
+        ],
+    },
+    Command {
+        name: "run",
+        operand: Operand::Words,
+        summary: "asks, and runs a command only if it is approved",
+        about: "Shows exactly this command in Slack, waits, and on approval runs it in this directory, with its\n\
+                input, output, signals and exit code its own; then Slack shows how it went. On anything but\n\
+                an approval the command is not run, and one line on standard error says why. It is run at\n\
+                most once: asking again with the same --id runs it only if nobody has. Ctrl-C while waiting\n\
+                withdraws the request.",
+        options: &[
+            OPERATION,
+            ARG,
+            ARGS,
+            RISK,
+            DESCRIPTION,
+            ROLLBACK,
+            REQUESTED_BY,
+            INVESTIGATION,
+            RESOURCE,
+            IMPACT,
+            CHANNEL,
+            TIMEOUT,
+            CALLBACK,
+            ID,
+            NO_POST,
+            PENDING_DIR,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: POSTING_VARIABLES,
+        examples: &[
+            "runbook run --operation drop_index --risk critical -- psql -c 'DROP INDEX orders_by_date'",
+            "runbook run --operation nightly_cleanup --id cleanup-$(date +%F) -- ./cleanup.sh --force",
+        ],
+        exits: &[
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Credentials,
+            Exit::NotStarted,
+            Exit::Denied,
+            Exit::Expired,
+            Exit::Command(0),
+        ],
+    },
+    Command {
+        name: "wait",
+        operand: Operand::Id,
+        summary: "waits for the decision about a request",
+        about: "Waits until the request is decided, prints the decision with its reason, and says by its exit\n\
+                code what it was. It needs no server: a request whose time is over expires by this clock, too.",
+        options: &[
+            Opt::new(
+                "--timeout",
+                "LENGTH",
+                "stop waiting after that; the request stays as it is",
+            ),
+            JSON,
+            PENDING_DIR,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[],
+        examples: &["runbook wait apr-abc123 && ./deploy.sh"],
+        exits: WAITING,
+    },
+    Command {
+        name: "list",
+        operand: Operand::None,
+        summary: "what is pending, newest first",
+        about: "Lists pending requests as a table that fits the terminal, newest first, and the files that\n\
+                should be requests and cannot be read.",
+        options: &[
+            Opt::flag("--all", "decided and archived ones, too"),
+            JSON,
+            PENDING_DIR,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[NO_COLOR_VARIABLE],
+        examples: &[
+            "runbook list",
+            "runbook list --all --json | jq -r '.[] | select(.status == \"denied\") | .id'",
+        ],
+        exits: PLAIN,
+    },
+    Command {
+        name: "show",
+        operand: Operand::Id,
+        summary: "one request, with all that is known of it",
+        about: "Shows one request, be it pending, decided or archived.",
+        options: &[JSON, PENDING_DIR, QUIET_LOG_LEVEL],
+        variables: &[NO_COLOR_VARIABLE],
+        examples: &["runbook show apr-abc123", "runbook show apr-abc123 --json"],
+        exits: PLAIN,
+    },
+    Command {
+        name: "approve",
+        operand: Operand::Id,
+        summary: "approves from the terminal, in an emergency",
+        about: "Approves a pending request from this terminal, recorded as cli:USER. It asks neither who may\n\
+                approve nor how many must; what is decided or expired stays so.",
+        options: &[REASON, PENDING_DIR, QUIET_LOG_LEVEL],
+        variables: UPDATING_VARIABLES,
+        examples: &["runbook approve apr-abc123 --reason 'Slack is down, approved by phone'"],
+        exits: &[Exit::Done, Exit::Failure, Exit::Usage, Exit::Expired],
+    },
+    Command {
+        name: "deny",
+        operand: Operand::Id,
+        summary: "denies from the terminal",
+        about: "Denies a pending request from this terminal, recorded as cli:USER.",
+        options: &[REASON, PENDING_DIR, QUIET_LOG_LEVEL],
+        variables: UPDATING_VARIABLES,
+        examples: &["runbook deny apr-abc123 --reason 'not during the sale'"],
+        exits: &[Exit::Done, Exit::Failure, Exit::Usage, Exit::Expired],
+    },
+    Command {
+        name: "cancel",
+        operand: Operand::Id,
+        summary: "withdraws a request",
+        about: "Withdraws a pending request; whoever waits for it is told.",
+        options: &[REASON, PENDING_DIR, QUIET_LOG_LEVEL],
+        variables: UPDATING_VARIABLES,
+        examples: &["runbook cancel apr-abc123 --reason 'not needed any more'"],
+        exits: &[Exit::Done, Exit::Failure, Exit::Usage, Exit::Expired],
+    },
+];
+
+/// Options that every command takes.
+pub const COMMON: &[Opt] = &[
+    Opt::new(
+        "--config",
+        "PATH",
+        "configuration file (default: ./.runbook/config.yaml, then ~/.runbook, then /etc/runbook)",
+    )
+    .env("RUNBOOK_CONFIG"),
+    Opt::new("--log-format", "FORMAT", "text, or json: one object a line").default("text"),
+];
+
+/// A server tells what happens; who asks or looks wants to be told only what is wrong.
+const LOG_LEVEL: Opt =
+    Opt::new("--log-level", "LEVEL", "error, warn, info, debug or trace").default("info");
+const QUIET_LOG_LEVEL: Opt = LOG_LEVEL.default("warn");
+const PENDING_DIR: Opt = Opt::new(
+    "--pending-dir",
+    "PATH",
+    "directory of the approvals; the server, request and run make it when missing",
+)
+.default(".runbook/pending-approvals")
+.env("RUNBOOK_PENDING_DIR");
+const OPERATION: Opt = Opt::new("--operation", "NAME", "what is to happen; required");
+const ARG: Opt = Opt::new(
+    "--arg",
+    "NAME=VALUE",
+    "an argument of it; JSON stays JSON, anything else is text; repeatable",
+)
+.repeatable();
+const ARGS: Opt = Opt::new("--args", "JSON", "its arguments as one JSON object");
+const RISK: Opt = Opt::new("--risk", "LEVEL", "low, medium, high or critical").default("high");
+const DESCRIPTION: Opt = Opt::new("--description", "TEXT", "the operation in words for people");
+const ROLLBACK: Opt = Opt::new("--rollback", "COMMAND", "how to undo it");
+const REQUESTED_BY: Opt = Opt::new(
+    "--requested-by",
+    "WHO",
+    "who asks: a name, or a Slack user id, who then cannot approve (default: the unix user)",
+);
+const INVESTIGATION: Opt = Opt::new("--investigation", "ID", "the incident that it belongs to");
+const RESOURCE: Opt = Opt::new("--resource", "NAME", "what it touches");
+const IMPACT: Opt = Opt::new("--impact", "TEXT", "the estimated impact");
+const CHANNEL: Opt = Opt::new(
+    "--channel",
+    "CHANNEL",
+    "Slack channel to ask in, by name or id",
+)
+.env("SLACK_DEFAULT_CHANNEL")
+.key("incident.slack.approvalChannel");
+const TIMEOUT: Opt = Opt::new(
+    "--timeout",
+    "LENGTH",
+    "how long it stays open, such as 90s or 15m",
+)
+.default("5m")
+.key("safety.approvalTimeoutMs");
+const CALLBACK: Opt = Opt::new(
+    "--callback-url",
+    "URL",
+    "where a server posts the decided approval, signed",
+);
+const ID: Opt = Opt::new("--id", "ID", "the request's id (default: a new one, apr-…)");
+const NO_POST: Opt = Opt::flag(
+    "--no-post",
+    "leave posting to a server on the same directory",
+);
+const JSON: Opt = Opt::flag("--json", "print JSON");
+const REASON: Opt = Opt::new(
+    "--reason",
+    "TEXT",
+    "why; shown in Slack and to whoever waits",
+);
+
+const PLAIN: &[Exit] = &[Exit::Done, Exit::Failure, Exit::Usage];
+const WAITING: &[Exit] = &[
+    Exit::Done,
+    Exit::Failure,
+    Exit::Usage,
+    Exit::Denied,
+    Exit::Expired,
+];
+
+const TOKEN_VARIABLE: Variable = Variable {
+    name: "SLACK_BOT_TOKEN",
+    help: "the bot token; or SLACK_BOT_TOKEN_FILE, a file that holds it",
+};
+const CHANNEL_VARIABLE: Variable = Variable {
+    name: "SLACK_DEFAULT_CHANNEL",
+    help: "the channel of requests that name none",
+};
+const API_VARIABLE: Variable = Variable {
+    name: "SLACK_API_URL",
+    help: "base of Slack's Web API (default: https://slack.com/api/)",
+};
+const PROXY_VARIABLE: Variable = Variable {
+    name: "HTTPS_PROXY",
+    help: "proxy for https calls, with NO_PROXY for exceptions",
+};
+const NO_COLOR_VARIABLE: Variable = Variable {
+    name: "NO_COLOR",
+    help: "no colours, whatever its value",
+};
+const POSTING_VARIABLES: &[Variable] = &[TOKEN_VARIABLE, API_VARIABLE, PROXY_VARIABLE];
+const UPDATING_VARIABLES: &[Variable] = &[
+    Variable {
+        name: "SLACK_BOT_TOKEN",
+        help: "with it Slack's message changes at once; without it a server changes it",
+    },
+    API_VARIABLE,
+    PROXY_VARIABLE,
+];

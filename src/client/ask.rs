@@ -1,0 +1,120 @@
+//! Asking: the request is kept, then shown in Slack.
+
+use std::time::Duration;
+
+use super::{Desk, Error};
+use crate::approval::{Approval, ApprovalId, Effect, Status};
+use crate::clock;
+use crate::effects::{Attempt, carry_out, give_up_posting, note_down};
+use crate::store::{Created, adopt, approve_by_policy, promise_to_post, withdraw};
+
+/// How long Slack is tried before the request is given up: nobody is to wait on a message that
+/// nobody can see.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first pause between two attempts; they double.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Who shows the request in Slack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posting {
+    /// This process, now.
+    Now,
+    /// A server on the same directory.
+    Later,
+    /// Nobody: the policy approves it.
+    Never,
+}
+
+/// Asks. A request of that id that means the same is attached to, whatever has become of it.
+///
+/// # Errors
+/// `Conflict` when the id stands for another request; `Slack` when nobody can see the request, which
+/// is cancelled then; `NoToken` and `NoChannel` before anything is kept.
+pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<Approval, Error> {
+    let meaning = approval.digest();
+    match posting {
+        Posting::Now => {
+            if !desk.terms.slack.has_token() {
+                return Err(Error::NoToken);
+            }
+            if desk.terms.channel_of(&approval).is_none() {
+                return Err(Error::NoChannel);
+            }
+            promise_to_post(desk.store, &mut approval);
+        }
+        Posting::Later => {}
+        Posting::Never => approve_by_policy(desk.store, &mut approval),
+    }
+    let id = approval.id().clone();
+    let mut asked = match desk.store.create(&approval)? {
+        Created::New(_) => approval,
+        Created::Existing(existing) if existing.digest() == meaning => {
+            log::info!(approvalId:% = id; "Attached to a request that was made before");
+            *existing
+        }
+        Created::Existing(_) => return Err(Error::Conflict(id)),
+    };
+    if posting == Posting::Now && asked.status() == Status::Pending {
+        // Whoever asked before may have died before it was shown.
+        let taken = desk.store.take_over(&id)?;
+        let adopted = adopt(desk.store, &id, desk.terms.timeout)?;
+        asked = adopted.or(taken).unwrap_or(asked);
+        asked = show(desk, asked)?;
+    }
+    desk.follow_up(&asked);
+    Ok(asked)
+}
+
+/// Shows the request in Slack, if that is ours to do.
+fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
+    let id = asked.id().clone();
+    let end = clock::tick() + PATIENCE;
+    let mut own_pause = PAUSE;
+    let mut attempt = carry_out(desk.store, desk.terms, &id, Effect::PostMessage);
+    loop {
+        let (pause, why, unnoted) = match attempt {
+            Attempt::Done(Some(shown)) => return Ok(*shown),
+            Attempt::Done(None) => return Ok(asked),
+            Attempt::Refused(why) => return Err(Error::Slack(why)),
+            Attempt::NotNoted(note) => (None, "its message cannot be noted".to_owned(), Some(note)),
+            Attempt::Again { pause, why } => (pause, why, None),
+        };
+        let pause = pause.unwrap_or(own_pause);
+        own_pause *= 2;
+        if clock::tick() + pause > end {
+            if let Some(after) = give_up_posting(desk.store, &id, &why)? {
+                desk.follow_up(&after);
+            }
+            return Err(Error::Slack(why));
+        }
+        if desk.is_stopped(pause)? {
+            let withdrawn = withdraw(
+                desk.store,
+                &id,
+                None,
+                Some("whoever asked went away"),
+                desk.terms.message_path(),
+            )?;
+            return Ok(withdrawn.unwrap_or(asked));
+        }
+        attempt = match unnoted {
+            Some(unnoted) => note_down(desk.store, &id, *unnoted),
+            None => carry_out(desk.store, desk.terms, &id, Effect::PostMessage),
+        };
+    }
+}
+
+/// An id that nobody has used: `apr-` and 60 random bits.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn fresh_id() -> Result<ApprovalId, Error> {
+    let letters = crate::random::letters(12).map_err(|error| Error::System {
+        what: "get random bytes",
+        error,
+    })?;
+    ApprovalId::parse(&format!("apr-{letters}")).ok_or(Error::System {
+        what: "make an id",
+        error: std::io::ErrorKind::InvalidData.into(),
+    })
+}

@@ -1,0 +1,72 @@
+//! Decisions and withdrawals from the terminal of this machine.
+
+use super::wait::read;
+use super::{Desk, Error};
+use crate::approval::{
+    Approval, ApprovalId, Ballot, Choice, Mandate, Person, Refusal, Route, Verdict, Voter,
+};
+use crate::clock;
+use crate::store::{commit, withdraw};
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Decided {
+    /// The request is final by this, or by its expiry just now.
+    Now(Box<Approval>),
+    /// It was final before.
+    Before(Box<Approval>),
+}
+
+/// Decides a request in an emergency: neither approvers nor a quorum are asked for, but expiry and
+/// finality hold.
+///
+/// # Errors
+/// `Missing`, or `Store`; nothing was decided then.
+pub fn decide_from_terminal(
+    desk: &Desk<'_>,
+    id: &ApprovalId,
+    choice: Choice,
+    by: Person,
+    reason: Option<String>,
+) -> Result<Decided, Error> {
+    let ballot = Ballot {
+        id: id.clone(),
+        choice,
+        voter: Voter {
+            person: by,
+            external: false,
+        },
+        reason,
+        route: Route::default(),
+        seen: None,
+        may_precede_file: false,
+        at: clock::now(),
+    };
+    let path = desk.terms.message_path();
+    let recorded = commit(desk.store, &ballot, Mandate::Terminal, path)?;
+    let Some(recorded) = recorded else {
+        return Ok(Decided::Before(Box::new(read(desk, id)?)));
+    };
+    let approval = Box::new(recorded.approval().clone());
+    Ok(match recorded.verdict() {
+        Verdict::Refused(Refusal::Final { .. }) => Decided::Before(approval),
+        _ => Decided::Now(approval),
+    })
+}
+
+/// Withdraws a pending request.
+///
+/// # Errors
+/// `Missing`, or `Store`; it stands as it was then.
+pub fn cancel(
+    desk: &Desk<'_>,
+    id: &ApprovalId,
+    by: &Person,
+    reason: Option<&str>,
+) -> Result<Decided, Error> {
+    let path = desk.terms.message_path();
+    match withdraw(desk.store, id, Some(by), reason, path)? {
+        Some(withdrawn) => Ok(Decided::Now(Box::new(withdrawn))),
+        None => Ok(Decided::Before(Box::new(read(desk, id)?))),
+    }
+}

@@ -1,0 +1,138 @@
+//! Executing what was approved: once, exactly that, and never anything else.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::{Desk, Error};
+use crate::approval::{Approval, ApprovalId, CommandLine, Digest, Run, Status};
+use crate::clock;
+use crate::store::{Durability, Edit, owe_update};
+
+/// Takes an approved request's command up, for once and for all: whoever comes later finds it taken.
+/// It must mean what was asked.
+///
+/// # Errors
+/// `Not`, `Changed`, `Executed`, `Missing` or `Store`; the command must not be run then.
+pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval, Error> {
+    let mut refusal = None;
+    let updated = desk.store.update(id, &mut |approval| {
+        refusal = if approval.status() != Status::Approved {
+            Some(Error::Not(approval.status()))
+        } else if approval.digest() != asked {
+            Some(Error::Changed(id.clone()))
+        } else {
+            approval.run().map(|run| executed(approval, run))
+        };
+        if refusal.is_some() {
+            return Edit::Keep;
+        }
+        approval.claim_run(clock::now());
+        Edit::Write
+    })?;
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
+    let Some(updated) = updated else {
+        let archived = desk.store.archived(id)?;
+        return Err(match archived {
+            Some(approval) => approval
+                .run()
+                .map_or(Error::Archived(id.clone()), |run| executed(&approval, run)),
+            None => Error::Missing(id.clone()),
+        });
+    };
+    match updated.durability {
+        Durability::Durable => Ok(updated.approval),
+        // A power cut might undo the claim, and the command would be run twice.
+        Durability::Unsynced(error) => Err(Error::System {
+            what: "note durably that the command is run",
+            error,
+        }),
+    }
+}
+
+fn executed(approval: &Approval, run: Run<'_>) -> Error {
+    let how = match run {
+        Run::Claimed => "nobody knows how it went".to_owned(),
+        Run::Ended { code, .. } => format!("exit {code}"),
+        Run::Failed { error } => error.to_owned(),
+    };
+    let at = approval.text("executedAt").unwrap_or_default().to_owned();
+    Error::Executed { at, how }
+}
+
+/// How a command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this code; 128 and the number of a signal that ended it.
+    With(u8),
+    /// It could not be started, and this is why.
+    NotStarted(String),
+}
+
+/// Runs the command of a claimed request in this directory, with this process's input, output and
+/// environment, and notes how it went. `started` is told its process, and `None` once that has ended
+/// and before its number can be another's.
+///
+/// # Errors
+/// The command has ended, or was not started, and that could not be noted.
+pub fn execute(
+    desk: &Desk<'_>,
+    id: &ApprovalId,
+    command: &CommandLine,
+    started: &mut dyn FnMut(Option<Pid>),
+) -> (Ended, Result<(), Error>) {
+    let began = clock::tick();
+    let ended = run(command, started);
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let noted = desk.store.update(id, &mut |approval| {
+        approval.finish_run(match &ended {
+            Ended::With(code) => Run::Ended {
+                code: i64::from(*code),
+                millis,
+            },
+            Ended::NotStarted(error) => Run::Failed { error },
+        });
+        owe_update(approval, desk.store.owner());
+        Edit::Write
+    });
+    let noted = noted.map(|updated| {
+        if let Some(updated) = updated {
+            desk.follow_up(&updated.approval);
+        }
+    });
+    (ended, noted.map_err(Error::from))
+}
+
+fn run(command: &CommandLine, started: &mut dyn FnMut(Option<Pid>)) -> Ended {
+    let not_started = |error: io::Error| {
+        let reason = crate::complaint::reason(&error);
+        Ended::NotStarted(format!("could not be started: {reason}"))
+    };
+    let Some((program, arguments)) = command.words().split_first() else {
+        return not_started(io::ErrorKind::InvalidInput.into());
+    };
+    let mut child = match Command::new(program).args(arguments).spawn() {
+        Ok(child) => child,
+        Err(error) => return not_started(error),
+    };
+    let pid = Pid::from_child(&child);
+    started(Some(pid));
+    // Its number stays its own until it is waited for without NOWAIT.
+    let over = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while matches!(waitid(WaitId::Pid(pid), over), Err(rustix::io::Errno::INTR)) {}
+    started(None);
+    match child.wait() {
+        Ok(status) => {
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            Ended::With(
+                code.and_then(|code| u8::try_from(code).ok())
+                    .unwrap_or(u8::MAX),
+            )
+        }
+        Err(error) => not_started(error),
+    }
+}

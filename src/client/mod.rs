@@ -1,0 +1,153 @@
+//! The asking side, as plain functions that any Rust program can call: ask, wait, execute, decide
+//! from the terminal, withdraw. The command line is one caller of them.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use runbook::client::{self, Desk, Waited};
+//! # fn terms() -> runbook::effects::Terms { unimplemented!() }
+//! # fn request() -> runbook::approval::Approval { unimplemented!() }
+//!
+//! let store = runbook::store::Directory::visit(Path::new(".runbook/pending-approvals"))?;
+//! let desk = Desk { store: &store, terms: &terms(), stop: None };
+//! let asked = client::ask(&desk, request(), client::Posting::Now)?;
+//! let decided = client::wait(&desk, asked.id(), None, &mut |_| ())?;
+//! # Ok::<(), client::Error>(())
+//! ```
+
+mod ask;
+mod decide;
+mod execute;
+mod wait;
+
+pub use ask::{Posting, ask, fresh_id};
+pub use decide::{Decided, cancel, decide_from_terminal};
+pub use execute::{Ended, claim, execute};
+pub use wait::{Waited, note_agent, wait};
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::approval::{Approval, ApprovalId, Effect, Status};
+use crate::effects::{Attempt, Terms, carry_out};
+use crate::store::{Store, StoreError};
+
+/// What everything here works with.
+#[derive(Clone, Copy)]
+pub struct Desk<'a> {
+    pub store: &'a dyn Store,
+    pub terms: &'a Terms,
+    /// Can be read as soon as whoever asked wants no answer any more.
+    pub stop: Option<BorrowedFd<'a>>,
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub enum Error {
+    Store(StoreError),
+    /// Posting needs a bot token.
+    NoToken,
+    /// Posting needs a channel.
+    NoChannel,
+    /// There is another request of that id.
+    Conflict(ApprovalId),
+    /// Slack refused the request, or could not be reached; it is cancelled. Slack's word for why.
+    Slack(String),
+    /// There is no such request, or no more.
+    Missing(ApprovalId),
+    /// It is not approved, but this.
+    Not(Status),
+    /// It means something else than what was asked.
+    Changed(ApprovalId),
+    /// It was decided long ago; its command is not taken up any more.
+    Archived(ApprovalId),
+    /// Its command has been taken up before: when, and how it went, in words.
+    Executed {
+        at: String,
+        how: String,
+    },
+    /// The system would not let us.
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::NoToken => f.write_str("there is no bot token to post with"),
+            Self::NoChannel => f.write_str("there is no channel to post to"),
+            Self::Conflict(id) => write!(f, "{id} was asked before and meant something else"),
+            Self::Slack(error) => write!(f, "Slack does not show the request: {error}"),
+            Self::Missing(id) => write!(f, "there is no approval {id}"),
+            Self::Not(status) => write!(f, "the request is {}", status.word()),
+            Self::Changed(id) => write!(f, "{id} says something else than what was asked"),
+            Self::Archived(id) => write!(f, "{id} was decided long ago and is in the archive"),
+            Self::Executed { at, how } => write!(f, "it was executed already at {at} ({how})"),
+            Self::System { what, error } => {
+                write!(f, "cannot {what}: {}", crate::complaint::reason(error))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Desk<'_> {
+    /// Whether whoever asked wants no answer any more; waits for that so long.
+    ///
+    /// # Errors
+    /// The system does not let us wait.
+    pub fn is_stopped(&self, within: Duration) -> Result<bool, Error> {
+        let Some(stop) = self.stop else {
+            std::thread::sleep(within);
+            return Ok(false);
+        };
+        let within = Timespec::try_from(within).ok();
+        let mut waiting = [PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        match poll(&mut waiting, within.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(Error::System {
+                what: "wait",
+                error: error.into(),
+            }),
+        }
+    }
+
+    /// Tries once to do what this process owes for an approval and has the means for. A server does
+    /// the rest as soon as this process is gone.
+    pub fn follow_up(&self, approval: &Approval) {
+        for effect in [Effect::UpdateMessage, Effect::NotifyAgent] {
+            let able = match effect {
+                Effect::NotifyAgent => self.terms.callbacks.secret.is_some(),
+                _ => self.terms.slack.has_token(),
+            };
+            let owed = |approval: &Approval| {
+                let owner = self.store.owner();
+                let mut owed = approval.owed();
+                owed.any(|owed| owed.effect == effect && owed.owner == owner)
+            };
+            let mut owing = able && owed(approval);
+            // One turn for each message, and one more for what has changed meanwhile.
+            for _ in 0..3 {
+                if !owing {
+                    break;
+                }
+                let attempt = carry_out(self.store, self.terms, approval.id(), effect);
+                owing = matches!(attempt, Attempt::Done(Some(after)) if owed(&after));
+            }
+        }
+    }
+}

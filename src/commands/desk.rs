@@ -1,0 +1,153 @@
+//! What the commands share that ask, look or decide: the open directory, and the words for what
+//! became of a request.
+
+use std::path::Path;
+
+use crate::approval::{Approval, ApprovalId, Person, Status, UserId};
+use crate::cli::Parsed;
+use crate::client::{Desk, Error};
+use crate::complaint::{Complaint, Exit, Printable};
+use crate::config::{self, ClientSettings, Environment, Reach};
+use crate::slack::api;
+use crate::store::{Directory, StoreError};
+
+/// The settings and the directory of one command.
+pub(super) struct Office {
+    pub(super) settings: ClientSettings,
+    pub(super) store: Directory,
+}
+
+impl Office {
+    /// Reads the settings and opens the directory; who posts makes it when it is missing.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the directory cannot be had.
+    pub(super) fn open(
+        parsed: &Parsed,
+        environment: &Environment,
+        reach: Reach,
+    ) -> Result<Self, Complaint> {
+        let settings = config::client(parsed, environment, reach)?;
+        for warning in &settings.warnings {
+            log::warn!("{warning}");
+        }
+        let path = &settings.pending_dir;
+        let made = match reach {
+            Reach::Posts => Directory::make(path),
+            Reach::Updates | Reach::Looks => Ok(()),
+        };
+        let store = made
+            .and_then(|()| Directory::visit(path))
+            .map_err(|error| no_directory(path, &error))?;
+        Ok(Self { settings, store })
+    }
+
+    pub(super) fn desk(&self) -> Desk<'_> {
+        Desk {
+            store: &self.store,
+            terms: &self.settings.terms,
+            stop: None,
+        }
+    }
+
+    /// What an operator is told about an error.
+    pub(super) fn complain(&self, error: &Error) -> Complaint {
+        let what = match error {
+            Error::Missing(_) => {
+                let path = self.settings.pending_dir.display();
+                format!("{error} in {path}")
+            }
+            error => error.to_string(),
+        };
+        let complaint = Complaint::failure(what);
+        match error {
+            Error::NoToken => complaint
+                .exit(Exit::Usage)
+                .hint("set SLACK_BOT_TOKEN; or --no-post leaves posting to a server"),
+            Error::NoChannel => complaint.exit(Exit::Usage).hint(
+                "--channel, SLACK_DEFAULT_CHANNEL or incident.slack.approvalChannel names one",
+            ),
+            Error::Slack(error) => {
+                let hint = api::hint(error).unwrap_or(
+                    "the request is cancelled, for nobody can see it; ask again when Slack works",
+                );
+                let exit = if api::is_about_credentials(error) {
+                    Exit::Credentials
+                } else {
+                    Exit::Failure
+                };
+                complaint.exit(exit).hint(hint)
+            }
+            Error::Conflict(_) => complaint.hint("another --id asks for something else"),
+            Error::Missing(_) => complaint
+                .hint("runbook list --all shows them; --pending-dir names another directory"),
+            Error::Store(_)
+            | Error::Not(_)
+            | Error::Changed(_)
+            | Error::Archived(_)
+            | Error::Executed { .. }
+            | Error::System { .. } => complaint,
+        }
+    }
+}
+
+fn no_directory(path: &Path, error: &StoreError) -> Complaint {
+    Complaint::failure(format!("pending directory {}: {error}", path.display()))
+        .hint("--pending-dir or RUNBOOK_PENDING_DIR names another")
+}
+
+/// The id that stands on the command line.
+///
+/// # Errors
+/// It is none.
+pub(super) fn id(parsed: &Parsed) -> Result<ApprovalId, Complaint> {
+    let text = parsed.operands.first().map(|word| word.to_string_lossy());
+    let text = text.unwrap_or_default();
+    parse_id(&text)
+}
+
+/// Reads an id.
+///
+/// # Errors
+/// It is none.
+pub(super) fn parse_id(text: &str) -> Result<ApprovalId, Complaint> {
+    ApprovalId::parse(text).ok_or_else(|| {
+        Complaint::usage(format!("{text} is no approval id"))
+            .hint("letters, digits, _ and -, at most 64, the first a letter or digit")
+    })
+}
+
+/// Who this is, for the record.
+pub(super) fn terminal_user() -> Person {
+    let user = config::unix_user();
+    Person {
+        id: format!("cli:{user}"),
+        username: user.clone(),
+        name: user,
+    }
+}
+
+/// `denied by @alice: too risky`.
+pub(super) fn outcome(approval: &Approval) -> String {
+    let by = match approval.decided_by() {
+        Some(by) if UserId::parse(&by.id).is_some() => format!(" by @{}", by.username),
+        Some(by) => format!(" by {}", by.id),
+        None => String::new(),
+    };
+    let reason = approval.text("reason");
+    let reason = reason
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    let line = format!("{}{by}{reason}", approval.status().word());
+    Printable(&line).to_string()
+}
+
+/// How a command ends that waited for this.
+pub(super) fn exit(status: Status) -> Exit {
+    match status {
+        Status::Approved => Exit::Done,
+        Status::Denied | Status::Cancelled => Exit::Denied,
+        Status::Expired => Exit::Expired,
+        Status::Pending => Exit::Failure,
+    }
+}

@@ -1,0 +1,216 @@
+//! `runbook request`: asks, and with `--wait` waits for the answer.
+
+use std::io::Read;
+
+use serde_json::{Map, Value};
+
+use super::desk::{Office, outcome, parse_id};
+use super::signals::Stop;
+use super::wait::{Form, tell, wait};
+use super::{print, withdraw};
+use crate::approval::{Approval, ApprovalId, Risk, Status, parse_object};
+use crate::cli::Parsed;
+use crate::client::{self, Desk, Posting, Waited};
+use crate::clock::{self, Timestamp};
+use crate::complaint::{Complaint, Exit, reason};
+use crate::config::{self, Environment, Reach, text};
+use crate::outgoing::Url;
+
+/// The largest request that standard input may hold, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Options that are text fields of the document.
+const TEXTS: [(&str, &str); 8] = [
+    ("--operation", "operation"),
+    ("--description", "description"),
+    ("--rollback", "rollbackCommand"),
+    ("--requested-by", "requestedBy"),
+    ("--investigation", "investigationId"),
+    ("--resource", "resource"),
+    ("--impact", "estimatedImpact"),
+    ("--channel", "slackChannel"),
+];
+
+/// Asks, prints the id or the document, and waits if it is told to.
+///
+/// # Errors
+/// The request is none, Slack does not show it, or it cannot be kept.
+pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
+    let mut fields = if parsed.flag("--stdin") {
+        from_standard_input()?
+    } else {
+        Map::new()
+    };
+    let office = Office::open(parsed, environment, Reach::Posts)?;
+    let approval = compose(parsed, &office, &mut fields)?;
+    let (form, waits) = (Form::of(parsed), parsed.flag("--wait"));
+    let stop = waits.then(Stop::listen).transpose()?;
+    let desk = Desk {
+        stop: stop.as_ref().map(Stop::fd),
+        ..office.desk()
+    };
+    let asked = ask(parsed, &office, &desk, approval)?;
+    match (form, waits) {
+        (Form::Line, _) => print(&format!("{}\n", asked.id())),
+        (Form::Json, false) => print(&String::from_utf8_lossy(&asked.to_bytes())),
+        (Form::Json, true) => {}
+    }
+    if !waits {
+        // Whoever attaches to a request learns here that it is over already.
+        if form == Form::Line && asked.status() != Status::Pending {
+            log::info!(approvalId:% = asked.id(); "The request is {} already", outcome(&asked));
+        }
+        return Ok(Exit::Done);
+    }
+    match wait(&office, &desk, asked.id(), None)? {
+        Waited::Decided(approval) => Ok(tell(&desk, &approval, form)),
+        Waited::TimedOut | Waited::Stopped => {
+            let withdrawn = withdraw(&office, asked.id())?;
+            Ok(tell(&desk, &withdrawn, form))
+        }
+    }
+}
+
+/// Asks for what was composed, in the way that the policy and the options want.
+///
+/// # Errors
+/// Slack does not show it, or it cannot be kept.
+pub(super) fn ask(
+    parsed: &Parsed,
+    office: &Office,
+    desk: &Desk<'_>,
+    approval: Approval,
+) -> Result<Approval, Complaint> {
+    let needs_a_human = office.settings.require_approval.contains(&approval.risk());
+    let posting = match (needs_a_human, parsed.flag("--no-post")) {
+        (false, _) => Posting::Never,
+        (true, true) => Posting::Later,
+        (true, false) => Posting::Now,
+    };
+    client::ask(desk, approval, posting).map_err(|error| office.complain(&error))
+}
+
+/// The request that the options describe, on top of `fields`.
+///
+/// # Errors
+/// A usage complaint that names the option or the field.
+pub(super) fn compose(
+    parsed: &Parsed,
+    office: &Office,
+    fields: &mut Map<String, Value>,
+) -> Result<Approval, Complaint> {
+    for (option, key) in TEXTS {
+        if let Some(value) = text(parsed, option)? {
+            fields.insert(key.into(), value.into());
+        }
+    }
+    if !fields.contains_key("operation") {
+        return Err(Complaint::usage(
+            "--operation is missing: it says what is to happen",
+        ));
+    }
+    arguments(parsed, fields)?;
+    let id = identify(parsed, fields)?;
+    fields.entry("riskLevel").or_insert_with(|| "high".into());
+    if let Some(risk) = text(parsed, "--risk")? {
+        let risk = Risk::parse(&risk).ok_or_else(|| {
+            Complaint::usage(format!(
+                "--risk {risk} is none of low, medium, high, critical"
+            ))
+        })?;
+        fields.insert("riskLevel".into(), risk.word().into());
+    }
+    fields
+        .entry("requestedBy")
+        .or_insert_with(|| config::unix_user().into());
+    if let Some(url) = text(parsed, "--callback-url")? {
+        fields.insert("callbackUrl".into(), url.into());
+    }
+    if let Some(url) = fields.get("callbackUrl").and_then(Value::as_str)
+        && Url::parse(url).is_none()
+    {
+        return Err(Complaint::usage(
+            "the callback URL is no http or https URL without a user in it",
+        ));
+    }
+    let now = clock::now();
+    let given = config::length(parsed, "--timeout")?;
+    if given.is_some() {
+        fields.shift_remove("expiresAt");
+    }
+    let timeout = given.unwrap_or(office.settings.terms.timeout);
+    let expiry = (now + timeout).rounded_up();
+    let asked = std::mem::take(fields);
+    let approval = Approval::ask(&id, asked, now, Some(expiry))
+        .map_err(|damage| Complaint::usage(format!("this is no request: {damage}")))?;
+    if approval
+        .expires_at()
+        .is_some_and(|expiry: Timestamp| expiry <= now)
+    {
+        return Err(Complaint::usage(
+            "this is no request: its expiresAt is over",
+        ));
+    }
+    Ok(approval)
+}
+
+/// The id that is given, in either place, or a new one.
+fn identify(parsed: &Parsed, fields: &mut Map<String, Value>) -> Result<ApprovalId, Complaint> {
+    let option = text(parsed, "--id")?;
+    let field = match fields.shift_remove("id") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) => Some(id),
+        Some(_) => return Err(Complaint::usage("this is no request: id is not text")),
+    };
+    match (option, field) {
+        (Some(option), Some(field)) if option != field => Err(Complaint::usage(format!(
+            "--id {option} is not the request's own id, {field}"
+        ))),
+        (Some(id), _) | (None, Some(id)) => parse_id(&id),
+        (None, None) => client::fresh_id().map_err(|error| Complaint::failure(error.to_string())),
+    }
+}
+
+/// `--args` and `--arg` as the document's `args`.
+fn arguments(parsed: &Parsed, fields: &mut Map<String, Value>) -> Result<(), Complaint> {
+    if let Some(json) = text(parsed, "--args")? {
+        let args = parse_object(json.as_bytes())
+            .map_err(|damage| Complaint::usage(format!("--args is no JSON object: {damage}")))?;
+        fields.insert("args".into(), Value::Object(args));
+    }
+    let mut given = Map::new();
+    for pair in parsed.values("--arg") {
+        let pair = pair
+            .to_str()
+            .ok_or_else(|| Complaint::usage("the value of --arg is not UTF-8"))?;
+        let (name, value) = pair
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| Complaint::usage(format!("--arg {pair} is not NAME=VALUE")))?;
+        let json = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        if given.insert(name.to_owned(), json).is_some() {
+            return Err(Complaint::usage(format!("--arg {name} is given twice")));
+        }
+    }
+    if given.is_empty() {
+        return Ok(());
+    }
+    match fields.entry("args").or_insert_with(|| Map::new().into()) {
+        Value::Object(args) => args.extend(given),
+        _ => return Err(Complaint::usage("this is no request: args is no object")),
+    }
+    Ok(())
+}
+
+fn from_standard_input() -> Result<Map<String, Value>, Complaint> {
+    let mut bytes = Vec::new();
+    let cannot = |why: &str| Complaint::usage(format!("standard input is no request: {why}"));
+    std::io::stdin()
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot(&reason(&error)))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(cannot("it is larger than 1 MiB"));
+    }
+    parse_object(&bytes).map_err(|damage| cannot(&damage.to_string()))
+}

@@ -1,0 +1,105 @@
+//! `runbook run`: asks, and runs a command only if it is approved.
+
+use serde_json::Map;
+
+use super::desk::{Office, exit, outcome};
+use super::request::{ask, compose};
+use super::signals::Stop;
+use super::wait::wait;
+use super::withdraw;
+use crate::approval::{Approval, ApprovalId, CommandLine, Status};
+use crate::cli::Parsed;
+use crate::client::{self, Desk, Ended, Error, Waited};
+use crate::complaint::{Complaint, Exit, Printable};
+use crate::config::{self, Environment, Reach};
+use crate::slack::message::Message;
+
+/// Asks, waits, runs. Standard output is the command's own.
+///
+/// # Errors
+/// The command was not run, and this is why.
+pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
+    let command = command(parsed)?;
+    let directory = config::working_directory()
+        .ok()
+        .and_then(|path| path.into_os_string().into_string().ok())
+        .ok_or_else(|| Complaint::failure("the working directory is gone, or not UTF-8"))?;
+    let mut fields = Map::new();
+    fields.insert("command".into(), command.words().into());
+    fields.insert("directory".into(), directory.into());
+    let office = Office::open(parsed, environment, Reach::Posts)?;
+    let approval = compose(parsed, &office, &mut fields)?;
+    let (id, meaning) = (approval.id().clone(), approval.digest());
+
+    let stop = Stop::listen()?;
+    let desk = Desk {
+        stop: Some(stop.fd()),
+        ..office.desk()
+    };
+    let asked = ask(parsed, &office, &desk, approval)?;
+    let decided = match asked.status() {
+        Status::Pending => match wait(&office, &desk, &id, None)? {
+            Waited::Decided(decided) => *decided,
+            Waited::TimedOut | Waited::Stopped => withdraw(&office, &id)?,
+        },
+        _ => asked,
+    };
+    if decided.status() != Status::Approved {
+        return Ok(refrain(&desk, &decided));
+    }
+    match client::claim(&desk, &id, meaning) {
+        Ok(_) => Ok(execute(&desk, &id, &command, &stop)),
+        Err(error @ (Error::Executed { .. } | Error::Archived(_))) => {
+            say(&error.to_string());
+            Ok(Exit::Failure)
+        }
+        Err(error) => Err(office.complain(&error)),
+    }
+}
+
+/// The words behind `--`.
+fn command(parsed: &Parsed) -> Result<CommandLine, Complaint> {
+    let word = |word: &std::ffi::OsString| word.to_str().map(str::to_owned);
+    let words: Option<Vec<String>> = parsed.operands.iter().map(word).collect();
+    // What is not UTF-8 could not be shown as it is.
+    let words =
+        words.ok_or_else(|| Complaint::usage("the command has a word that is not UTF-8"))?;
+    let command =
+        CommandLine::new(words).ok_or_else(|| Complaint::usage("the command is empty"))?;
+    if !Message::has_room_for(&command) {
+        return Err(
+            Complaint::usage("the command is too long to be shown whole in Slack")
+                .hint("put it into a script"),
+        );
+    }
+    Ok(command)
+}
+
+/// Says why the command is not run.
+fn refrain(desk: &Desk<'_>, decided: &Approval) -> Exit {
+    say(&outcome(decided));
+    if let Err(error) = client::note_agent(desk, decided.id()) {
+        log::warn!(approvalId:% = decided.id(), reason:% = error;
+            "Cannot note that the agent knows the decision");
+    }
+    desk.follow_up(decided);
+    exit(decided.status())
+}
+
+fn say(why: &str) {
+    eprintln!("runbook: the command was not run: {}", Printable(why));
+}
+
+fn execute(desk: &Desk<'_>, id: &ApprovalId, command: &CommandLine, stop: &Stop) -> Exit {
+    let (ended, noted) = client::execute(desk, id, command, &mut |process| stop.pass_on(process));
+    if let Err(error) = noted {
+        log::warn!(approvalId:% = id, reason:% = error; "Cannot note how the command went");
+    }
+    match ended {
+        Ended::With(code) => Exit::Command(code),
+        Ended::NotStarted(why) => {
+            say(&why);
+            Exit::NotStarted
+        }
+    }
+}
