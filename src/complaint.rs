@@ -106,6 +106,13 @@ impl Complaint {
         self
     }
 
+    /// Says first what came of it.
+    #[must_use]
+    pub fn so(mut self, consequence: &str) -> Self {
+        self.what = format!("{consequence}: {}", self.what);
+        self
+    }
+
     /// What is wrong, without the hint.
     pub fn what(&self) -> &str {
         &self.what

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Desk, Error};
 use crate::approval::{Approval, ApprovalId, Effect, Status};
 use crate::clock;
-use crate::effects::{Attempt, carry_out, give_up_posting, note_down};
+use crate::effects::{Attempt, carry_out, give_up_posting, note_down, undone};
 use crate::store::{Created, adopt, approve_by_policy, promise_to_post, withdraw};
 
 /// How long Slack is tried before the request is given up: nobody is to wait on a message that
@@ -80,6 +80,7 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
             Attempt::Again { pause, why } => (pause, why, None),
         };
         let pause = pause.unwrap_or(own_pause);
+        log::warn!(approvalId:% = id, reason:% = why; "{}", undone(Effect::PostMessage));
         own_pause *= 2;
         if clock::tick() + pause > end {
             if let Some(after) = give_up_posting(desk.store, &id, &why)? {

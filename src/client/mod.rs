@@ -32,7 +32,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::approval::{Approval, ApprovalId, Effect, Status};
-use crate::effects::{Attempt, Terms, carry_out};
+use crate::effects::{Attempt, Terms, carry_out, refused, undone};
 use crate::store::{Store, StoreError};
 
 /// What everything here works with.
@@ -145,8 +145,20 @@ impl Desk<'_> {
                 if !owing {
                     break;
                 }
-                let attempt = carry_out(self.store, self.terms, approval.id(), effect);
-                owing = matches!(attempt, Attempt::Done(Some(after)) if owed(&after));
+                let id = approval.id();
+                owing = match carry_out(self.store, self.terms, id, effect) {
+                    Attempt::Done(after) => after.is_some_and(|after| owed(&after)),
+                    Attempt::Refused(why) => {
+                        log::warn!(approvalId:% = id, reason:% = why; "{}", refused(effect));
+                        false
+                    }
+                    Attempt::Again { why, .. } => {
+                        log::warn!(approvalId:% = id, reason:% = why;
+                            "{}, which is left to a server", undone(effect));
+                        false
+                    }
+                    Attempt::NotNoted(_) => false,
+                };
             }
         }
     }

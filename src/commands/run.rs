@@ -19,6 +19,13 @@ use crate::slack::message::Message;
 /// # Errors
 /// The command was not run, and this is why.
 pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
+    ask_and_run(parsed, environment).map_err(|complaint| complaint.so(NOT_RUN))
+}
+
+/// What is said first whenever it is so.
+const NOT_RUN: &str = "the command was not run";
+
+fn ask_and_run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
     let command = command(parsed)?;
     let directory = config::working_directory()
         .ok()
@@ -87,7 +94,7 @@ fn refrain(desk: &Desk<'_>, decided: &Approval) -> Exit {
 }
 
 fn say(why: &str) {
-    eprintln!("runbook: the command was not run: {}", Printable(why));
+    eprintln!("runbook: {NOT_RUN}: {}", Printable(why));
 }
 
 fn execute(desk: &Desk<'_>, id: &ApprovalId, command: &CommandLine, stop: &Stop) -> Exit {

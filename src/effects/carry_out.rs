@@ -57,7 +57,6 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
     let approval = match store.read(id) {
         Ok(approval) => approval,
         Err(error) => {
-            log::warn!(approvalId:% = id, reason:% = error; "{}, trying again", undone(effect));
             return Attempt::Again {
                 pause: None,
                 why: error.to_string(),
@@ -83,16 +82,11 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
     });
     match called {
         Ok(outcome) => note_down(store, id, Note { owed, outcome }),
-        Err(CallError::Refused(reason)) => {
-            log::error!(approvalId:% = id, reason:%; "{}", refused(effect));
-            give_up(store, id, owed, reason)
-        }
+        Err(CallError::Refused(why)) => give_up(store, id, owed, why),
         Err(error) if clock::now().since(owed.since) > HORIZON => {
-            log::error!(approvalId:% = id, reason:% = error; "{} for a day, giving up", undone(effect));
-            give_up(store, id, owed, error.to_string())
+            give_up(store, id, owed, format!("{error}, for a day"))
         }
         Err(error) => {
-            log::warn!(approvalId:% = id, reason:% = error; "{}, trying again", undone(effect));
             let why = error.to_string();
             let pause = match error {
                 CallError::Limited(pause) => Some(pause),
@@ -145,7 +139,7 @@ pub fn note_down(store: &dyn Store, id: &ApprovalId, note: Note) -> Attempt {
         Ok(updated) => Attempt::Done(updated.map(|updated| Box::new(updated.approval))),
         Err(error) => {
             let effect = note.owed.effect.word();
-            log::warn!(approvalId:% = id, effect, reason:% = error; "Cannot note what became of an effect");
+            log::warn!(approvalId:% = id, effect, reason:% = error; "Done, and that cannot be noted");
             Attempt::NotNoted(Box::new(note))
         }
     }
@@ -224,7 +218,8 @@ fn show(slack: &Client, owed: &Owed, message: &Message) -> Result<(), CallError>
     }
 }
 
-fn undone(effect: Effect) -> &'static str {
+/// What is so, as long as something owed is not done.
+pub fn undone(effect: Effect) -> &'static str {
     match effect {
         Effect::PostMessage => "Request not posted",
         Effect::UpdateMessage | Effect::RetireMessage => "Message not updated",
@@ -232,7 +227,8 @@ fn undone(effect: Effect) -> &'static str {
     }
 }
 
-fn refused(effect: Effect) -> &'static str {
+/// What is so, once something owed never will be done.
+pub fn refused(effect: Effect) -> &'static str {
     match effect {
         Effect::PostMessage => "Slack refused to post the request",
         Effect::UpdateMessage | Effect::RetireMessage => "Slack refused to update the message",

@@ -12,7 +12,7 @@ mod pace;
 mod queue;
 mod sweep;
 
-pub use carry_out::{Attempt, Note, carry_out, give_up_posting, note_down};
+pub use carry_out::{Attempt, Note, carry_out, give_up_posting, note_down, refused, undone};
 pub use decision::Outcome;
 pub use notify_agent::Callbacks;
 
@@ -200,9 +200,22 @@ impl Effects {
     /// Tries once.
     fn attempt(&self, task: &mut Task) -> Attempt {
         match task {
-            Task::Owed(id, effect) => self
-                .wait_for_channel(id, *effect)
-                .unwrap_or_else(|| carry_out(&*self.store, &self.terms(), id, *effect)),
+            Task::Owed(id, effect) => {
+                if let Some(attempt) = self.wait_for_channel(id, *effect) {
+                    return attempt;
+                }
+                let attempt = carry_out(&*self.store, &self.terms(), id, *effect);
+                match &attempt {
+                    Attempt::Refused(reason) => {
+                        log::error!(approvalId:% = id, reason:%; "{}", refused(*effect));
+                    }
+                    Attempt::Again { why, .. } => {
+                        log::warn!(approvalId:% = id, reason:% = why; "{}, trying again", undone(*effect));
+                    }
+                    Attempt::Done(_) | Attempt::NotNoted(_) => {}
+                }
+                attempt
+            }
             Task::Note(id, _, note) => match note.take() {
                 Some(note) => note_down(&*self.store, id, *note),
                 None => Attempt::Done(None),
