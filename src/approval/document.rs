@@ -23,7 +23,7 @@ pub struct Approval {
 }
 
 /// Fields that only a decision and what follows from it bring about.
-const DECIDED: [&str; 9] = [
+const DECIDED: [&str; 11] = [
     "decidedAt",
     "decidedBy",
     "decisions",
@@ -32,7 +32,9 @@ const DECIDED: [&str; 9] = [
     "agentNotifiedAt",
     "executedAt",
     "exitCode",
+    "durationMs",
     "executionError",
+    "reason",
 ];
 
 /// Why a document is no approval. It is shown to operators and never acted upon.
@@ -289,8 +291,10 @@ impl Approval {
         if let Some(by) = by {
             self.fields.insert("decidedBy".into(), json(by));
         }
-        if let Some(reason) = reason {
-            self.fields.insert("reason".into(), reason.into());
+        // Whatever stood there before was not said by who has decided.
+        match reason {
+            Some(reason) => self.put("reason", reason.into()),
+            None => drop(self.fields.shift_remove("reason")),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{Desk, Error};
 use crate::approval::{Approval, ApprovalId, Effect, Status};
 use crate::clock;
 use crate::effects::{Attempt, carry_out, give_up_posting, note_down, undone};
-use crate::store::{Created, adopt, approve_by_policy, promise_to_post, withdraw};
+use crate::store::{Created, adopt, approve_by_policy, promise_to_post};
 
 /// How long Slack is tried before the request is given up: nobody is to wait on a message that
 /// nobody can see.
@@ -25,7 +25,8 @@ pub enum Posting {
     Never,
 }
 
-/// Asks. A request of that id that means the same is attached to, whatever has become of it.
+/// Asks. A request of that id that means the same is attached to, whatever has become of it. One whose
+/// asker is to stop may come back without having been shown.
 ///
 /// # Errors
 /// `Conflict` when the id stands for another request; `Slack` when nobody can see the request, which
@@ -89,14 +90,7 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
             return Err(Error::Slack(why));
         }
         if desk.is_stopped(pause)? {
-            let withdrawn = withdraw(
-                desk.store,
-                &id,
-                None,
-                Some("whoever asked went away"),
-                desk.terms.message_path(),
-            )?;
-            return Ok(withdrawn.unwrap_or(asked));
+            return Ok(asked);
         }
         attempt = match unnoted {
             Some(unnoted) => note_down(desk.store, &id, *unnoted),

@@ -27,6 +27,8 @@ const WHAT: WatchFlags = WatchFlags::ATTRIB
 /// Follows the file at a path, whichever file stands there.
 pub(super) struct Follower {
     path: PathBuf,
+    /// Other hosts may change it, and its attributes may be remembered: only reading it tells.
+    shared: bool,
     /// Absent where the kernel does not tell, or gives no more of it: a user has 128 by default.
     inotify: Option<OwnedFd>,
     /// The file that is watched; `None` when there was none to watch.
@@ -36,11 +38,12 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Follows from now on: what is read after this and changes after that is told.
-    pub(super) fn of(path: PathBuf, polling: bool) -> Self {
+    pub(super) fn of(path: PathBuf, shared: bool) -> Self {
         let made = || inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         let mut follower = Self {
             path,
-            inotify: (!polling).then(made).flatten(),
+            shared,
+            inotify: (!shared).then(made).flatten(),
             watched: None,
             last: None,
         };
@@ -98,7 +101,7 @@ impl Follow for Follower {
                 Err(rustix::io::Errno::INTR) => 1,
                 ready => ready?,
             };
-            let changed = self.look() != self.last;
+            let changed = self.shared || self.look() != self.last;
             if changed || ready > 0 || clock::tick() >= deadline {
                 self.drain();
                 self.watch();
@@ -117,13 +120,17 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    fn waits_for(polling: bool, change: impl FnOnce(&std::path::Path)) -> bool {
+    /// Waits as where the kernel tells, or as where it gives no more of it.
+    fn waits_for(told: bool, change: impl FnOnce(&std::path::Path)) -> bool {
         let name = format!("runbook-follow-{}", crate::random::letters(12).unwrap());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("a.json");
         std::fs::write(&path, "1").unwrap();
-        let mut follower = Follower::of(path.clone(), polling);
+        let mut follower = Follower::of(path.clone(), false);
+        if !told {
+            follower.inotify = None;
+        }
         let (done, ended) = mpsc::channel();
         let waiting = thread::spawn(move || {
             follower.wait(LONG, None).unwrap();
@@ -139,14 +146,14 @@ mod tests {
 
     #[test]
     fn a_file_that_is_replaced_written_or_gone_is_told() {
-        for polling in [false, true] {
-            assert!(waits_for(polling, |path| {
+        for told in [true, false] {
+            assert!(waits_for(told, |path| {
                 let fresh = path.with_extension("new");
                 std::fs::write(&fresh, "2").unwrap();
                 std::fs::rename(&fresh, path).unwrap();
             }));
-            assert!(waits_for(polling, |path| std::fs::write(path, "22").unwrap()));
-            assert!(waits_for(polling, |path| std::fs::remove_file(path).unwrap()));
+            assert!(waits_for(told, |path| std::fs::write(path, "22").unwrap()));
+            assert!(waits_for(told, |path| std::fs::remove_file(path).unwrap()));
         }
     }
 
