@@ -342,7 +342,7 @@ fn command_help(command: &Command) -> String {
         text += "\nEnvironment:\n";
     }
     for variable in command.variables {
-        let _ = writeln!(text, "  {:<26} {}", variable.name, variable.help);
+        let _ = writeln!(text, "  {:<28} {}", variable.name, variable.help);
     }
     text += "\nExamples:\n";
     for example in command.examples {

@@ -61,8 +61,16 @@ pub const COMMANDS: &[Command] = &[
                 help: "what callbacks to agents are signed with; without it none is sent",
             },
             Variable {
-                name: "…_FILE",
-                help: "behind each secret's name: a file that holds it, instead of the variable",
+                name: "SLACK_SIGNING_SECRET_FILE",
+                help: "a file that holds the signing secret, instead of the variable",
+            },
+            Variable {
+                name: "SLACK_BOT_TOKEN_FILE",
+                help: "a file that holds the bot token, instead of the variable",
+            },
+            Variable {
+                name: "RUNBOOK_CALLBACK_SECRET_FILE",
+                help: "a file that holds the callback secret, instead of the variable",
             },
             API_VARIABLE,
             Variable {
