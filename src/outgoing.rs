@@ -7,8 +7,8 @@ use crate::complaint::reason;
 
 /// How long a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long a whole call may take.
-const CALL: Duration = Duration::from_secs(10);
+/// How long a whole call may take that nobody waits for.
+pub const CALL: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read.
 const ANSWER: u64 = 1 << 20;
 /// The `Retry-After` that is believed, from and to.
@@ -99,6 +99,13 @@ impl fmt::Display for CallError {
     }
 }
 
+/// What is posted.
+#[derive(Clone, Debug)]
+pub enum Body {
+    Json(String),
+    Form(String),
+}
+
 /// An answer: status and body.
 pub type Answer = (u16, Vec<u8>);
 
@@ -118,7 +125,6 @@ impl Caller {
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .timeout_connect(Some(CONNECT))
-                .timeout_global(Some(CALL))
                 .proxy(proxy.map(|proxy| proxy.0))
                 .user_agent(concat!("runbook/", env!("CARGO_PKG_VERSION")))
                 .build()
@@ -129,24 +135,28 @@ impl Caller {
         Self { direct, https }
     }
 
-    /// Posts JSON. Answers that ask for patience are errors; any other comes back with its status.
+    /// Posts. Answers that ask for patience are errors; any other comes back with its status.
     ///
     /// # Errors
     /// `Limited` or `Failed`.
-    pub fn post_json(
+    pub fn post(
         &self,
         url: &str,
         headers: &[(&str, &str)],
-        body: String,
+        body: Body,
+        within: Duration,
     ) -> Result<Answer, CallError> {
         let agent = if url.starts_with("https:") {
             &self.https
         } else {
             &self.direct
         };
-        let request = agent
-            .post(url)
-            .header("Content-Type", "application/json; charset=utf-8");
+        let (content_type, body) = match body {
+            Body::Json(json) => ("application/json; charset=utf-8", json),
+            Body::Form(form) => ("application/x-www-form-urlencoded", form),
+        };
+        let request = agent.post(url).config().timeout_global(Some(within));
+        let request = request.build().header("Content-Type", content_type);
         let request = headers.iter().fold(request, |request, (name, value)| {
             request.header(*name, *value)
         });

@@ -440,19 +440,19 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["safety should be a section"],
     ),
     (
-        "safety:\n  approvers:\n    high: {groups: [S0ADMINS]}\n",
+        "safety:\n  approvers:\n    high: {groups: [admins]}\n",
         "line 3",
-        &["safety.approvers.high.groups", "cannot enforce user groups"],
+        &["safety.approvers.high.groups", "not handles"],
     ),
     (
-        "safety:\n  approvers:\n    default: {allowGuests: false}\n",
+        "safety:\n  approvers:\n    high: {groups: []}\n",
         "line 3",
-        &["safety.approvers.default.allowGuests", "cannot enforce"],
+        &["safety.approvers.high.groups", "names nobody"],
     ),
     (
-        "safety:\n  requireDenialReason: true\n",
-        "line 2",
-        &["safety.requireDenialReason", "cannot enforce"],
+        "safety:\n  approvers:\n    default: {allowGuests: maybe}\n",
+        "line 3",
+        &["safety.approvers.default.allowGuests", "true or false"],
     ),
     (
         "safety:\n  approvers: {high: {users: [U0BOB]}}\nsafety:\n  approvers: {}\n",

@@ -66,6 +66,9 @@ pub struct Ballot {
     pub seen: Option<Digest>,
     /// Whether its file may come after its message, as the RunbookAI agent's does.
     pub may_precede_file: bool,
+    /// Lets us open one dialog, within seconds.
+    #[serde(skip)]
+    pub trigger_id: Option<String>,
     /// When it reached us.
     #[serde(serialize_with = "clock::precisely")]
     pub at: Timestamp,
@@ -109,6 +112,8 @@ pub enum Refusal {
     NotAnApprover,
     /// The person is from another workspace.
     External,
+    /// A denial must say why, and this one does not.
+    NoReason,
     /// The person is a guest of the workspace.
     Guest,
     /// Slack could not say whether the person may.
@@ -144,8 +149,20 @@ pub fn decide(
         return Verdict::Decided(ballot.choice.status());
     };
     let rule = policy.rule(approval.risk());
-    if let Err(refusal) = admit(rule, voter, known) {
-        return Verdict::Refused(refusal);
+    let unexplained = ballot.choice == Choice::Deny
+        && policy.require_denial_reason
+        && ballot
+            .reason
+            .as_ref()
+            .is_none_or(|reason| reason.trim().is_empty());
+    match admit(rule, voter, known) {
+        // Whoever may yet turn out to be allowed is asked for the reason at once: Slack opens a
+        // dialog only within seconds.
+        Ok(()) | Err(Refusal::Unverified) if unexplained => {
+            return Verdict::Refused(Refusal::NoReason);
+        }
+        Ok(()) => {}
+        Err(refusal) => return Verdict::Refused(refusal),
     }
     if ballot.choice == Choice::Deny {
         return Verdict::Decided(Status::Denied);
@@ -332,6 +349,7 @@ mod tests {
             route: Route::default(),
             seen: None,
             may_precede_file: false,
+            trigger_id: None,
             at: asked(),
         }
     }

@@ -136,6 +136,13 @@ impl Policy {
         &self.levels[risk as usize]
     }
 
+    /// Whether any rule depends on what Slack says of groups or guests.
+    pub fn asks_slack(&self) -> bool {
+        self.levels
+            .iter()
+            .any(|rule| !rule.groups.is_empty() || !rule.allow_guests)
+    }
+
     /// How many different people must approve at a level.
     pub fn approvals_needed(&self, risk: Risk) -> usize {
         let least = if risk == Risk::Critical && self.multi_approver_for_critical {

@@ -40,6 +40,7 @@ pub fn decide_from_terminal(
         route: Route::default(),
         seen: None,
         may_precede_file: false,
+        trigger_id: None,
         at: clock::now(),
     };
     let path = desk.terms.message_path();

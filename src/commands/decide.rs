@@ -19,6 +19,12 @@ pub(super) fn decide(
 ) -> Result<Exit, Complaint> {
     let (id, reason) = (id(parsed)?, text(parsed, "--reason")?);
     let office = Office::open(parsed, environment, Reach::Updates)?;
+    let must_say_why = office.settings.terms.policy.require_denial_reason;
+    if choice == Choice::Deny && must_say_why && reason.is_none() {
+        return Err(Complaint::usage(
+            "--reason is missing: a denial has to say why",
+        ));
+    }
     let desk = office.desk();
     let decided = client::decide_from_terminal(&desk, &id, choice, terminal_user(), reason);
     finish(&office, &id, choice.status(), decided)

@@ -212,6 +212,8 @@ fn split(settings: WebhookSettings) -> (Terms, Access) {
         secrets: settings.signing_secrets,
         monitors: settings.monitors,
         trusted_proxies: settings.trusted_proxies,
+        app: settings.app,
+        workspace: settings.workspace,
     };
     (settings.terms, access)
 }

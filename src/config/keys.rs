@@ -37,6 +37,16 @@ pub const KEYS: &[Key] = &[
         "the channel for requests, if it is another one",
     ),
     key(
+        "incident.slack.appId",
+        "any",
+        "the one Slack app (A…) whose clicks count",
+    ),
+    key(
+        "incident.slack.teamId",
+        "any",
+        "the one workspace (T…) whose clicks count",
+    ),
+    key(
         "safety.approvers.*.users",
         "anyone",
         "Slack user ids of who may decide, for a level or for all of them",

@@ -46,6 +46,10 @@ pub struct WebhookSettings {
     pub pending_dir: PathBuf,
     pub keep_decided: Duration,
     pub signing_secrets: Vec<SigningSecret>,
+    /// The one Slack app that is served, if it is named.
+    pub app: Option<String>,
+    /// The one workspace that is served, if it is named.
+    pub workspace: Option<String>,
     pub terms: Terms,
     /// The configuration file that all this is from, if there is one.
     pub file: Option<PathBuf>,
@@ -144,6 +148,16 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
     // Those who ask will need it; whoever starts the server should learn of a mistake in it.
     safety::require_approval(&file)?;
     if !terms.slack.has_token() {
+        let what = if terms.policy.require_denial_reason {
+            Some("safety.requireDenialReason needs a bot token, for the dialog")
+        } else if terms.policy.asks_slack() {
+            Some("approvers by group and allowGuests need a bot token, to ask Slack")
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            return Err(Complaint::usage(what).hint("set SLACK_BOT_TOKEN"));
+        }
         warnings.push(
             "there is no bot token: messages change only through response_url, within 30 minutes, and dropped requests are not posted"
                 .into(),
@@ -176,6 +190,8 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
             )?
             .unwrap_or(Duration::from_secs(24 * 3600)),
         signing_secrets,
+        app: slack_id(&file, "incident.slack.appId", 'A')?,
+        workspace: slack_id(&file, "incident.slack.teamId", 'T')?,
         terms,
         file: file.path().map(Path::to_owned),
         warnings,
@@ -421,6 +437,19 @@ fn tls(parsed: &Parsed) -> Result<Option<PairPaths>, Complaint> {
         (Some(_), None) => Err(Complaint::usage("--tls-cert needs --tls-key as well")),
         (None, Some(_)) => Err(Complaint::usage("--tls-key needs --tls-cert as well")),
     }
+}
+
+/// An id of Slack's that begins with this letter.
+fn slack_id(file: &ConfigFile, path: &str, letter: char) -> Result<Option<String>, Complaint> {
+    let expected = format!("a Slack id that begins with {letter}");
+    file.parsed(path, &expected, |text| {
+        let well_formed = text.len() > 1
+            && text.starts_with(letter)
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        well_formed.then(|| text.to_owned())
+    })
 }
 
 fn networks(file: &ConfigFile, path: &str) -> Result<Vec<Network>, Complaint> {

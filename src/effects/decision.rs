@@ -24,10 +24,24 @@ impl Effects {
     /// # Errors
     /// Nothing was decided or kept.
     pub fn decide(&self, ballot: &Ballot) -> Result<Outcome, StoreError> {
+        let needs_word = self.questions(ballot).is_ok_and(|q| !q.is_empty());
+        if needs_word {
+            let deferred = self.store.defer(ballot)?;
+            self.weigh_soon(&deferred);
+            return Ok(Outcome::Deferred);
+        }
         if let Some(outcome) = self.try_to_decide(ballot)? {
             return Ok(outcome);
         }
         if ballot.may_precede_file {
+            let policy = &self.terms().policy;
+            if ballot.choice == Choice::Deny
+                && policy.require_denial_reason
+                && ballot.reason.is_none()
+            {
+                self.ask_why(ballot, None);
+                return Ok(Outcome::Settled);
+            }
             self.store.defer(ballot)?;
             return Ok(Outcome::Deferred);
         }
@@ -98,6 +112,7 @@ impl Effects {
                 log::info!(approvalId:% = ballot.id, reason:% = word(refusal);
                     "Click of @{} changed nothing", ballot.voter.person.username);
                 match refusal {
+                    Refusal::NoReason => self.ask_why(ballot, Some(approval.operation())),
                     Refusal::Final {
                         status: Status::Expired,
                         ..
@@ -174,6 +189,7 @@ fn word(refusal: &Refusal) -> &'static str {
         Refusal::Changed => "changed since it was shown",
         Refusal::NotAnApprover => "not an approver",
         Refusal::External => "from another workspace",
+        Refusal::NoReason => "it does not say why",
         Refusal::Guest => "a guest",
         Refusal::Unverified => "Slack could not say whether the person may",
         Refusal::OwnRequest => "own request",

@@ -7,17 +7,20 @@
 
 mod carry_out;
 mod decision;
+mod knowledge;
 mod notify_agent;
 mod pace;
 mod queue;
 mod sweep;
+mod weigh;
 
 pub use carry_out::{Attempt, Note, carry_out, give_up_posting, note_down, refused, undone};
 pub use decision::Outcome;
 pub use notify_agent::Callbacks;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,11 +29,13 @@ use crate::clock;
 use crate::live::Live;
 use crate::outgoing::CallError;
 use crate::random;
-use crate::slack::api::Client;
+use crate::slack::api::{Client, Identity};
 use crate::slack::message::{Notice, private};
-use crate::store::{MessagePath, Store};
+use crate::store::{Deferred, MessagePath, Store};
+use knowledge::Learned;
 use pace::Pace;
 use queue::{Job, Queue};
+use serde_json::Value;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
 const THREADS: usize = 4;
@@ -48,6 +53,13 @@ pub struct Effects {
     terms: Arc<Live<Terms>>,
     queue: Arc<Queue>,
     pace: Arc<Pace>,
+    learned: Arc<Learned>,
+    /// Whose the bot token is, once Slack has said so.
+    identity: Arc<Live<Option<Identity>>>,
+    /// Deferred ballots that a thread is deciding.
+    in_hand: Arc<Mutex<HashSet<String>>>,
+    /// Those for which a thread is about to ask Slack.
+    weighed: Arc<Mutex<HashSet<String>>>,
 }
 
 /// What a reload may change.
@@ -79,6 +91,16 @@ enum Task {
         response_url: String,
         text: String,
     },
+    /// A ballot needs Slack's word first.
+    Weigh(Box<Deferred>),
+    /// A denial needs a reason.
+    AskWhy {
+        trigger_id: String,
+        view: Box<Value>,
+        response_url: Option<String>,
+    },
+    /// Whose the bot token is.
+    Identify,
 }
 
 impl Effects {
@@ -88,12 +110,17 @@ impl Effects {
             terms: Arc::new(Live::new(terms)),
             queue: Arc::default(),
             pace: Arc::default(),
+            learned: Arc::default(),
+            identity: Arc::new(Live::new(None)),
+            in_hand: Arc::default(),
+            weighed: Arc::default(),
         }
     }
 
     /// From now on decides and calls by these terms.
     pub fn reload(&self, terms: Terms) {
         self.terms.replace(terms);
+        self.queue.push(Job::new(Task::Identify, HORIZON));
     }
 
     /// Starts the threads; they begin with what earlier processes left undone.
@@ -110,6 +137,7 @@ impl Effects {
                     .spawn(move || effects.work())?,
             );
         }
+        self.queue.push(Job::new(Task::Identify, HORIZON));
         let effects = self.clone();
         threads.push(
             thread::Builder::new()
@@ -131,9 +159,13 @@ impl Effects {
     }
 
     /// What Slack has said lately of groups and people.
-    #[allow(clippy::unused_self, reason = "it will ask Slack")]
     fn known(&self) -> Knowledge {
-        Knowledge::default()
+        self.learned.now(clock::tick())
+    }
+
+    /// Whose the bot token is, once Slack has said so.
+    pub fn identity(&self) -> Arc<Option<Identity>> {
+        self.identity.now()
     }
 
     /// Tells the clicker something that the message does not show. Without a `response_url` there
@@ -227,6 +259,13 @@ impl Effects {
                 None => Attempt::Done(None),
             },
             Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
+            Task::Weigh(deferred) => self.weigh(deferred),
+            Task::AskWhy {
+                trigger_id,
+                view,
+                response_url,
+            } => self.open_dialog(trigger_id, view, response_url.as_deref()),
+            Task::Identify => self.identify(),
         }
     }
 
@@ -244,6 +283,31 @@ impl Effects {
             pause: Some(pause),
             why: "the channel has had its fill".into(),
         })
+    }
+
+    /// Learns whose the bot token is, so that it is known who comes from outside.
+    fn identify(&self) -> Attempt {
+        let terms = self.terms();
+        if !terms.slack.has_token() {
+            return Attempt::Done(None);
+        }
+        match terms.slack.identify() {
+            Ok(identity) => {
+                self.identity.replace(Some(identity));
+                Attempt::Done(None)
+            }
+            Err(CallError::Refused(reason)) => {
+                log::error!(reason:%; "Slack does not know the bot token");
+                Attempt::Done(None)
+            }
+            Err(error) => {
+                log::warn!(reason:% = error; "Slack did not say whose the bot token is, trying again");
+                Attempt::Again {
+                    pause: None,
+                    why: error.to_string(),
+                }
+            }
+        }
     }
 
     fn attempt_to_tell(&self, response_url: &str, text: &str) -> Attempt {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::approval::Approval;
 use crate::clock;
-use crate::outgoing::{CallError, Caller, Url};
+use crate::outgoing::{Body, CALL, CallError, Caller, Url};
 use crate::slack::signature::SigningSecret;
 
 /// How agents are called back.
@@ -43,7 +43,8 @@ pub(super) fn call(callbacks: &Callbacks, approval: &Approval) -> Result<(), Cal
         ("X-Runbook-Request-Timestamp", &*timestamp),
         ("X-Runbook-Signature", &*signature),
     ];
-    match callbacks.caller.post_json(url.as_str(), &headers, body)? {
+    let body = Body::Json(body);
+    match callbacks.caller.post(url.as_str(), &headers, body, CALL)? {
         (200..=299, _) => Ok(()),
         (status, _) => Err(CallError::Failed(format!("HTTP status {status}"))),
     }

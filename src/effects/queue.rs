@@ -12,6 +12,9 @@ use crate::clock;
 /// Slack that hangs must not fill the memory.
 const MOST_WORDS: usize = 10_000;
 
+/// How far a job goes ahead of the others for which a person waits.
+const AHEAD: Duration = Duration::from_secs(3600);
+
 /// A task with its history.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -53,15 +56,27 @@ struct State {
 impl Queue {
     /// Adds a job that is due now.
     pub(super) fn push(&self, job: Job) {
+        self.push_due(job, clock::tick());
+    }
+
+    /// Adds a job that goes before all others, because a person waits for it.
+    pub(super) fn push_first(&self, job: Job) {
+        let now = clock::tick();
+        self.push_due(job, now.checked_sub(AHEAD).unwrap_or(now));
+    }
+
+    fn push_due(&self, job: Job, due: Instant) {
         let mut state = self.state();
         let fresh = match &job.task {
             Task::Owed(id, effect) | Task::Note(id, effect, _) => {
                 state.known.insert((id.clone(), *effect))
             }
-            Task::Tell { .. } => state.waiting.len() < MOST_WORDS + state.known.len(),
+            Task::Tell { .. } | Task::Weigh(_) | Task::AskWhy { .. } | Task::Identify => {
+                state.waiting.len() < MOST_WORDS + state.known.len()
+            }
         };
         if fresh {
-            state.add(job, clock::tick());
+            state.add(job, due);
             self.added.notify_one();
         }
     }

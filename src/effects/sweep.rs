@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Effects, Terms};
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// How long an approval may come after a click on it: the RunbookAI agent posts before it writes.
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a click that cannot be decided is kept.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Effects {
     /// The sweeping thread's life.
@@ -40,7 +40,7 @@ impl Effects {
         // People wait for these.
         let waiting = self.store.deferred().unwrap_or_default();
         for deferred in &waiting {
-            self.reconsider(deferred);
+            self.reconsider(deferred, Word::NotAsked);
         }
         sweeper.pause = if waiting.is_empty() {
             PERIOD
@@ -141,22 +141,47 @@ impl Effects {
         Ok(Adoption::Done)
     }
 
-    /// Tries again to decide a click whose approval was not there.
-    fn reconsider(&self, deferred: &Deferred) {
+    /// Tries again to decide a click that waits: for its approval, or for Slack's word.
+    pub(super) fn reconsider(&self, deferred: &Deferred, word: Word) {
+        let in_hand = || self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        if !in_hand().insert(deferred.name().to_owned()) {
+            return;
+        }
+        // Whoever had it in hand before may have dealt with it.
+        if self.store.is_deferred(deferred) && self.is_settled(deferred, word) {
+            self.store.settle_deferred(deferred);
+        }
+        in_hand().remove(deferred.name());
+    }
+
+    /// Whether a click that waits has come to its end.
+    fn is_settled(&self, deferred: &Deferred, word: Word) -> bool {
         let ballot = &deferred.ballot;
         let age = clock::now().since(ballot.at);
+        let needs_word = || self.questions(ballot).is_ok_and(|q| !q.is_empty());
+        if word == Word::NotAsked && age < PATIENCE && needs_word() {
+            self.weigh_soon(deferred);
+            return false;
+        }
         match self.try_to_decide(ballot) {
             Ok(Some(_)) => {}
-            Ok(None) if age < GRACE => return,
+            Ok(None) if age < GRACE => return false,
             Ok(None) => self.unknown(ballot),
-            Err(StoreError::Busy | StoreError::Io { .. }) if age < PATIENCE => return,
+            Err(StoreError::Busy | StoreError::Io { .. }) if age < PATIENCE => return false,
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");
                 self.tell(ballot.route.response_url.as_deref(), &Notice::Failed);
             }
         }
-        self.store.settle_deferred(deferred);
+        true
     }
+}
+
+/// Whether Slack has been asked what a click needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Asked,
+    NotAsked,
 }
 
 /// What became of a request that is to be adopted.

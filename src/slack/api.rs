@@ -5,17 +5,21 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::message::Message;
+use crate::approval::GroupId;
 use crate::metrics::{self, Counter};
-use crate::outgoing::{CallError, Caller, Proxy, Url};
+use crate::outgoing::{Body, CALL, CallError, Caller, Proxy, Url};
 
 /// Where Slack's Web API is.
 pub const DEFAULT_BASE: &str = "https://slack.com/api/";
+/// How long an answer may take that a clicker waits for: they are to have theirs within 5 s.
+const ASK: Duration = Duration::from_secs(4);
 
 /// A bot token. It cannot be displayed.
 #[derive(Clone)]
@@ -153,19 +157,94 @@ impl Client {
         )
     }
 
+    /// `views.open`: opens a dialog for whoever has just clicked.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn open_view(&self, trigger_id: &str, view: &Value) -> Result<(), CallError> {
+        let arguments = json!({ "trigger_id": trigger_id, "view": view });
+        let Nothing {} = self.call("views.open", &arguments)?;
+        Ok(())
+    }
+
+    /// `auth.test`: whose the token is.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn identify(&self) -> Result<Identity, CallError> {
+        let identity: Identity = self.ask("auth.test", &[])?;
+        match (&identity.team_id, &identity.enterprise_id) {
+            (None, None) => Err(CallError::Failed("the answer does not say".into())),
+            _ => Ok(identity),
+        }
+    }
+
+    /// `usergroups.users.list`: the members of a user group.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn group_members(&self, group: &GroupId) -> Result<Vec<String>, CallError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            users: Vec<String>,
+        }
+        let answer: Answer = self.ask("usergroups.users.list", &[("usergroup", group.as_str())])?;
+        Ok(answer.users)
+    }
+
+    /// `users.info`: whether a person is a guest of the workspace.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn is_guest(&self, user: &str) -> Result<bool, CallError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            user: User,
+        }
+        #[derive(Deserialize)]
+        struct User {
+            is_restricted: Option<bool>,
+            is_ultra_restricted: Option<bool>,
+        }
+        let Answer { user } = self.ask("users.info", &[("user", user)])?;
+        match (user.is_restricted, user.is_ultra_restricted) {
+            (None, None) => Err(CallError::Failed("the answer does not say".into())),
+            (single, ultra) => Ok(single == Some(true) || ultra == Some(true)),
+        }
+    }
+
     fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
         arguments: &Value,
+    ) -> Result<T, CallError> {
+        self.post(method, Body::Json(arguments.to_string()), CALL)
+    }
+
+    /// Reads something that a person waits for. These methods look at no JSON.
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        arguments: &[(&str, &str)],
+    ) -> Result<T, CallError> {
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(arguments)
+            .finish();
+        self.post(method, Body::Form(form), ASK)
+    }
+
+    fn post<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        body: Body,
+        within: Duration,
     ) -> Result<T, CallError> {
         let Some(token) = &self.token else {
             return Err(CallError::Refused("there is no bot token".into()));
         };
         let url = format!("{}{method}", self.base.0.as_str());
         let authorization = ("Authorization", &*format!("Bearer {}", token.0));
-        let sent = self
-            .caller
-            .post_json(&url, &[authorization], arguments.to_string());
+        let sent = self.caller.post(&url, &[authorization], body, within);
         self.noted(method, sent.and_then(|(_, body)| verdict(&body)))
     }
 
@@ -173,7 +252,8 @@ impl Client {
         if !self.admits(response_url) {
             return Err(CallError::Refused("the response_url is not Slack's".into()));
         }
-        let sent = self.caller.post_json(response_url, &[], body.to_string());
+        let body = Body::Json(body.to_string());
+        let sent = self.caller.post(response_url, &[], body, CALL);
         self.noted(
             "response_url",
             sent.and_then(|(status, body)| match status {
@@ -202,6 +282,24 @@ impl Client {
             .map_or_else(ToString::to_string, |_| "ok".to_owned());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
         result
+    }
+}
+
+/// Whose a token is, as `auth.test` says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Identity {
+    pub team_id: Option<String>,
+    pub enterprise_id: Option<String>,
+    /// The bot's own user.
+    pub user_id: Option<String>,
+}
+
+impl Identity {
+    /// Whether a team is the workspace, or the organisation that it belongs to.
+    pub fn is_home(&self, team: &str) -> bool {
+        [&self.team_id, &self.enterprise_id]
+            .iter()
+            .any(|own| own.as_deref() == Some(team))
     }
 }
 
@@ -282,12 +380,15 @@ fn is_permanent(error: &str) -> bool {
         "edit_window_closed",
         "ekm_access_denied",
         "enterprise_is_restricted",
+        "exchanged_trigger_id",
+        "expired_trigger_id",
         "expired_url",
         "invalid_arguments",
         "invalid_attachments",
         "invalid_auth",
         "invalid_blocks",
         "invalid_blocks_format",
+        "invalid_trigger_id",
         "is_archived",
         "is_inactive",
         "message_limit_exceeded",
@@ -298,6 +399,7 @@ fn is_permanent(error: &str) -> bool {
         "msg_blocks_too_long",
         "msg_too_long",
         "no_permission",
+        "no_such_subteam",
         "no_text",
         "not_allowed_token_type",
         "not_authed",
@@ -316,6 +418,8 @@ fn is_permanent(error: &str) -> bool {
         "two_factor_setup_required",
         "unknown_method",
         "used_url",
+        "user_not_found",
+        "user_not_visible",
     ];
     PERMANENT.contains(&error)
 }

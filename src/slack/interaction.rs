@@ -6,7 +6,9 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::dialog::{self, Subject};
 use super::message;
 use crate::approval::{Choice, Digest, Person};
 
@@ -15,10 +17,34 @@ use crate::approval::{Choice, Digest, Person};
 pub enum Interaction {
     /// Somebody clicked Approve or Deny.
     Click(Box<Click>),
+    /// Somebody said why they deny.
+    Denial(Box<Denial>),
     /// Slack wants options for a menu; we have none.
     BlockSuggestion,
     /// Anything that we do not use. The payload's type.
     Unused(String),
+}
+
+/// Who acts, and where they and we belong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub person: Person,
+    /// Whether the payload says that they are of another workspace than the app's (Slack Connect).
+    pub external: bool,
+    /// Their own workspace.
+    pub team: Option<String>,
+    /// The app that Slack means.
+    pub app: Option<String>,
+    /// The workspace that the payload is from.
+    pub workspace: Option<String>,
+}
+
+/// A reason given in our dialog.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub subject: Subject,
+    pub reason: String,
+    pub actor: Actor,
 }
 
 /// One click on a button of an approval message.
@@ -31,9 +57,9 @@ pub struct Click {
     pub button: Button,
     /// What the message showed, when it is ours.
     pub seen: Option<Digest>,
-    pub person: Person,
-    /// Whether the person is of another workspace than the message (Slack Connect).
-    pub external: bool,
+    pub actor: Actor,
+    /// Lets us open one dialog, within seconds.
+    pub trigger_id: Option<String>,
     pub channel: Option<String>,
     /// The message's `ts`.
     pub ts: Option<String>,
@@ -86,6 +112,13 @@ impl Interaction {
                     Self::Click(Box::new(click))
                 }))
             }
+            "view_submission" => {
+                let payload: ViewSubmission =
+                    serde_json::from_str(&payload).map_err(Unreadable::Payload)?;
+                Ok(payload.denial().map_or(Self::Unused(kind.kind), |denial| {
+                    Self::Denial(Box::new(denial))
+                }))
+            }
             "block_suggestion" => Ok(Self::BlockSuggestion),
             _ => Ok(Self::Unused(kind.kind)),
         }
@@ -110,6 +143,8 @@ struct BlockActions {
     actions: Vec<Action>,
     team: Option<Team>,
     enterprise: Option<Named>,
+    api_app_id: Option<String>,
+    trigger_id: Option<String>,
     channel: Option<Named>,
     message: Option<Message>,
     container: Option<Container>,
@@ -154,10 +189,31 @@ struct Action {
     value: Option<String>,
 }
 
+/// The parts of `view_submission` that we use.
+#[derive(Deserialize)]
+struct ViewSubmission {
+    user: User,
+    team: Option<Team>,
+    enterprise: Option<Named>,
+    api_app_id: Option<String>,
+    view: View,
+}
+
+#[derive(Deserialize)]
+struct View {
+    #[serde(default)]
+    callback_id: String,
+    #[serde(default)]
+    private_metadata: String,
+    /// The app's own workspace; `team` is the person's.
+    app_installed_team_id: Option<String>,
+    #[serde(default)]
+    state: Value,
+}
+
 impl BlockActions {
     /// The first action that is one of our buttons.
     fn click(self) -> Option<Click> {
-        let external = self.is_external();
         let (choice, button, seen, value) = self.actions.into_iter().find_map(|action| {
             let (choice, button) = meaning(action.action_id.as_deref()?)?;
             let seen = action.block_id.as_deref().and_then(message::seen);
@@ -166,37 +222,71 @@ impl BlockActions {
         let container = self.container;
         let (message_ts, channel_id) =
             container.map_or((None, None), |c| (c.message_ts, c.channel_id));
+        let team = self.team;
+        let workspace = team.as_ref().and_then(|team| team.id.clone());
+        let homes = [
+            workspace.clone(),
+            team.and_then(|team| team.enterprise_id),
+            self.enterprise.and_then(|enterprise| enterprise.id),
+        ];
         Some(Click {
             choice,
             value,
             button,
             seen,
-            person: self.user.person(),
-            external,
+            actor: self.user.actor(&homes, workspace, self.api_app_id),
+            trigger_id: self.trigger_id,
             channel: self.channel.and_then(|channel| channel.id).or(channel_id),
             ts: self.message.and_then(|message| message.ts).or(message_ts),
             response_url: self.response_url,
         })
     }
+}
 
-    /// Whether the user's team is neither the message's workspace nor its organisation.
-    fn is_external(&self) -> bool {
-        let Some(home) = &self.user.team_id else {
-            return false;
-        };
-        let team = self.team.as_ref();
-        let own = [
-            team.and_then(|team| team.id.as_ref()),
-            team.and_then(|team| team.enterprise_id.as_ref()),
-            self.enterprise
-                .as_ref()
-                .and_then(|enterprise| enterprise.id.as_ref()),
-        ];
-        !own.into_iter().flatten().any(|own| own == home)
+impl ViewSubmission {
+    /// The reason, if it was given in a dialog of ours.
+    fn denial(self) -> Option<Denial> {
+        let view = self.view;
+        if view.callback_id != dialog::CALLBACK {
+            return None;
+        }
+        let subject = serde_json::from_str(&view.private_metadata).ok()?;
+        let reason = view.state["values"][dialog::INPUT][dialog::INPUT]["value"].as_str();
+        let reason = reason.unwrap_or_default().to_owned();
+        let workspace = view
+            .app_installed_team_id
+            .or(self.team.and_then(|team| team.id));
+        let enterprise = self.enterprise.and_then(|enterprise| enterprise.id);
+        let homes = [workspace.clone(), enterprise];
+        Some(Denial {
+            subject,
+            reason,
+            actor: self.user.actor(&homes, workspace, self.api_app_id),
+        })
     }
 }
 
 impl User {
+    /// The person, who is external if their team is none of the app's own.
+    fn actor(
+        self,
+        homes: &[Option<String>],
+        workspace: Option<String>,
+        app: Option<String>,
+    ) -> Actor {
+        let external = self
+            .team_id
+            .as_ref()
+            .is_some_and(|team| !homes.iter().flatten().any(|home| home == team));
+        Actor {
+            external,
+            team: self.team_id.clone(),
+            app,
+            workspace,
+            person: self.person(),
+        }
+    }
+
     /// Slack leaves out names now and then; the id stands in.
     fn person(self) -> Person {
         let username = self
@@ -258,13 +348,16 @@ mod tests {
             (Choice::Approve, Button::Runbook, "apr-abc123")
         );
         assert_eq!(
-            (full.person.id.as_str(), full.person.username.as_str()),
+            (
+                full.actor.person.id.as_str(),
+                full.actor.person.username.as_str()
+            ),
             ("U061F7AUR", "alice")
         );
         assert_eq!(full.channel.as_deref(), Some("C1234567890"));
         assert_eq!(full.ts.as_deref(), Some("1705333800.000100"));
         let minimal = click("block_actions_minimal");
-        assert_eq!(minimal.person.username, minimal.person.id);
+        assert_eq!(minimal.actor.person.username, minimal.actor.person.id);
         assert_eq!((minimal.channel, minimal.response_url), (None, None));
         assert_eq!(click("block_actions_deny").choice, Choice::Deny);
     }
@@ -285,21 +378,35 @@ mod tests {
 
     #[test]
     fn only_people_of_another_workspace_are_external() {
-        assert!(click("block_actions_slack_connect").external);
+        assert!(click("block_actions_slack_connect").actor.external);
         for name in [
             "block_actions_approve",
             "block_actions_enterprise_grid",
             "block_actions_minimal",
         ] {
-            assert!(!click(name).external, "{name}");
+            assert!(!click(name).actor.external, "{name}");
         }
+    }
+
+    #[test]
+    fn a_reason_comes_with_what_it_is_about() {
+        let Interaction::Denial(denial) = fixture("view_submission") else {
+            panic!("no denial");
+        };
+        assert_eq!(denial.reason, "Not during the sale");
+        assert_eq!(denial.subject.id.as_str(), "apr-abc123");
+        assert_eq!(denial.subject.route.channel.as_deref(), Some("C1234567890"));
+        assert!(!denial.actor.external);
+        let Interaction::Denial(denial) = fixture("view_submission_slack_connect") else {
+            panic!("no denial");
+        };
+        assert!(denial.actor.external);
     }
 
     #[test]
     fn what_is_not_ours_is_left_alone() {
         for name in [
             "block_actions_foreign_action",
-            "view_submission",
             "view_closed",
             "shortcut",
             "message_action",

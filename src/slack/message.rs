@@ -51,6 +51,10 @@ pub enum Notice<'a> {
     Failed,
     /// The click came too late.
     Expired { at: Option<Timestamp> },
+    /// The dialog that asks why could not be opened.
+    NoDialog,
+    /// The server serves another app or workspace.
+    Foreign,
     /// The vote counts, and more are needed.
     Counted { approvals: usize, needed: usize },
     /// The click changed nothing.
@@ -289,6 +293,14 @@ pub fn private(notice: &Notice) -> String {
         Notice::Failed => {
             "Your click could not be recorded, so nothing was decided. Please try again.".into()
         }
+        Notice::NoDialog => {
+            "Slack could not open the dialog that asks why, so nothing was decided. Please try again."
+                .into()
+        }
+        Notice::Foreign => {
+            "This server decides for another Slack app or workspace; your click changed nothing."
+                .into()
+        }
         Notice::Expired { at } => {
             let when = at
                 .map(|at| format!(" on {}", at.for_people()))
@@ -324,6 +336,7 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::Changed => "This request has changed since this message was posted, so your click decided nothing. A new message shows what it is now.".into(),
         Refusal::NotAnApprover => "You are not allowed to decide this request.".into(),
         Refusal::External => "Only people of this workspace may decide this request.".into(),
+        Refusal::NoReason => "A denial has to say why, so nothing was decided. Please try again.".into(),
         Refusal::Guest => "Guests of this workspace may not decide this request.".into(),
         Refusal::Unverified => "Slack could not tell us in time whether you may decide this request, so nothing was decided. Please try again.".into(),
         Refusal::OwnRequest => {
@@ -343,7 +356,7 @@ fn mention(person: &Person) -> String {
         .map_or_else(|| escape(&cut(&person.id, LINE)), |id| format!("<@{id}>"))
 }
 
-fn plain(text: &str) -> Value {
+pub(super) fn plain(text: &str) -> Value {
     json!({ "type": "plain_text", "text": text, "emoji": false })
 }
 
@@ -369,7 +382,7 @@ fn entity(c: char) -> Option<&'static str> {
 }
 
 /// Cuts text so that it has at most `limit` characters once escaped, `…` included.
-fn cut(text: &str, limit: usize) -> String {
+pub(super) fn cut(text: &str, limit: usize) -> String {
     shorten(text, limit, |c| entity(c).map_or(1, str::len))
 }
 

@@ -1,6 +1,7 @@
 //! Slack's words, both ways: what it sends us, and what we send it.
 
 pub mod api;
+pub mod dialog;
 pub mod event;
 pub mod interaction;
 pub mod message;

@@ -32,18 +32,33 @@ impl Ballots {
     ///
     /// # Errors
     /// It is not kept.
-    pub(super) fn keep(&self, ballot: &Ballot, owner: &str, temporary: &str) -> io::Result<()> {
+    pub(super) fn keep(
+        &self,
+        ballot: &Ballot,
+        owner: &str,
+        temporary: &str,
+    ) -> io::Result<Deferred> {
         let number = temporary.rsplit('.').next().unwrap_or_default();
         let name = format!("{owner}.{number}.json");
         let bytes = serde_json::to_vec(ballot)?;
         match durable::replace(&self.folder, &name, temporary, &bytes, None)? {
-            Durability::Durable => Ok(()),
+            Durability::Durable => Ok(Deferred {
+                ballot: ballot.clone(),
+                name,
+            }),
             Durability::Unsynced(error) => {
                 // Whoever clicked is told that it failed, so it must not be decided after all.
                 self.settle(&name);
                 Err(error)
             }
         }
+    }
+
+    /// Whether a ballot is yet to be dealt with.
+    pub(super) fn is_kept(&self, name: &str) -> bool {
+        let settled = self.settled.lock();
+        let settled = settled.unwrap_or_else(PoisonError::into_inner);
+        !settled.contains(name) && self.folder.join(name).exists()
     }
 
     /// The ballots of those owners that `is_ours` accepts.

@@ -506,7 +506,11 @@ impl Store for Directory {
         }
     }
 
-    fn defer(&self, ballot: &Ballot) -> Result<(), StoreError> {
+    fn is_deferred(&self, deferred: &Deferred) -> bool {
+        self.ballots.is_kept(&deferred.name)
+    }
+
+    fn defer(&self, ballot: &Ballot) -> Result<Deferred, StoreError> {
         let kept = self.ballots.keep(ballot, &self.owner, &self.temporary());
         kept.map_err(io_error("keep a click that waits"))
     }

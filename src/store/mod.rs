@@ -106,11 +106,14 @@ pub trait Store: Send + Sync {
     /// When it cannot be moved; it is then still in place.
     fn archive(&self, id: &ApprovalId) -> Result<(), StoreError>;
 
-    /// Keeps a ballot whose approval is not there yet.
+    /// Keeps a ballot that cannot be decided yet.
     ///
     /// # Errors
     /// When it could not be made durable.
-    fn defer(&self, ballot: &Ballot) -> Result<(), StoreError>;
+    fn defer(&self, ballot: &Ballot) -> Result<Deferred, StoreError>;
+
+    /// Whether a ballot is kept still.
+    fn is_deferred(&self, deferred: &Deferred) -> bool;
 
     /// The ballots that wait for this process, or for one that has died.
     ///
@@ -199,10 +202,17 @@ pub enum Chore {
 }
 
 /// A ballot that waits for its approval, and where it is kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Deferred {
     pub ballot: Ballot,
     name: String,
+}
+
+impl Deferred {
+    /// What tells it from others.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// Why the store could not do it. Nothing has changed.

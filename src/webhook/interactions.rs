@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::{FORM, Refusal, Request, Response, Webhook};
-use crate::approval::{ApprovalId, Ballot, Route, Voter};
+use crate::approval::{ApprovalId, Ballot, Choice, Route, Voter};
 use crate::clock;
 use crate::effects::Outcome;
 use crate::metrics::{self, Counter};
-use crate::slack::interaction::{Button, Click, Interaction};
+use crate::slack::dialog::INPUT;
+use crate::slack::interaction::{Actor, Button, Click, Denial, Interaction};
 use crate::slack::message::Notice;
 use crate::slack::signature::SignedBody;
 use crate::store::StoreError;
@@ -29,6 +30,7 @@ impl Webhook {
         })?;
         match interaction {
             Interaction::Click(click) => self.click(*click),
+            Interaction::Denial(denial) => self.denial(*denial),
             Interaction::BlockSuggestion => Ok(Response::json(200, &json!({ "options": [] }))),
             Interaction::Unused(kind) => {
                 metrics::count(Counter::Requests { action: "unused" });
@@ -42,25 +44,21 @@ impl Webhook {
         metrics::count(Counter::Requests {
             action: click.choice.word(),
         });
-        let response_url = click.response_url.filter(|url| {
-            let admitted = self.effects.terms().slack.admits(url);
-            if !admitted {
-                log::warn!("A response_url that is not Slack's is not used");
-            }
-            admitted
-        });
+        let response_url = self.admitted(click.response_url);
+        let username = &click.actor.person.username;
+        if self.is_foreign(&click.actor) {
+            self.effects.tell(response_url.as_deref(), &Notice::Foreign);
+            return Ok(Response::empty());
+        }
         let Some(id) = ApprovalId::parse(&click.value) else {
-            log::warn!(action = click.choice.word(); "Click of @{} carries no approval id", click.person.username);
+            log::warn!(action = click.choice.word(); "Click of @{username} carries no approval id");
             self.effects.tell(response_url.as_deref(), &Notice::NoId);
             return Ok(Response::empty());
         };
-        let ballot = Ballot {
+        self.vote(&Ballot {
             id,
             choice: click.choice,
-            voter: Voter {
-                person: click.person,
-                external: click.external,
-            },
+            voter: self.voter(click.actor),
             reason: None,
             route: Route {
                 channel: click.channel,
@@ -69,9 +67,89 @@ impl Webhook {
             },
             seen: click.seen,
             may_precede_file: click.button == Button::RunbookAi,
+            trigger_id: click.trigger_id,
             at: clock::now(),
+        })
+    }
+
+    /// A reason that was given in the dialog denies; an empty one is refused there.
+    fn denial(&self, denial: Denial) -> Result<Response, Refusal> {
+        metrics::count(Counter::Requests { action: "deny" });
+        let reason = denial.reason.trim();
+        if reason.is_empty() {
+            return Ok(Response::json(
+                200,
+                &json!({ "response_action": "errors", "errors": { INPUT: "Please say why." } }),
+            ));
+        }
+        let subject = denial.subject;
+        let route = Route {
+            response_url: self.admitted(subject.route.response_url),
+            ..subject.route
         };
-        match self.effects.decide(&ballot) {
+        if self.is_foreign(&denial.actor) {
+            self.effects
+                .tell(route.response_url.as_deref(), &Notice::Foreign);
+            return Ok(Response::empty());
+        }
+        self.vote(&Ballot {
+            id: subject.id,
+            choice: Choice::Deny,
+            voter: self.voter(denial.actor),
+            reason: Some(reason.to_owned()),
+            route,
+            seen: subject.seen,
+            may_precede_file: subject.may_precede_file,
+            trigger_id: None,
+            at: clock::now(),
+        })
+    }
+
+    /// A `response_url` that may be called.
+    fn admitted(&self, response_url: Option<String>) -> Option<String> {
+        response_url.filter(|url| {
+            let admitted = self.effects.terms().slack.admits(url);
+            if !admitted {
+                log::warn!("A response_url that is not Slack's is not used");
+            }
+            admitted
+        })
+    }
+
+    /// Whether Slack means another app or workspace than the configured one.
+    fn is_foreign(&self, actor: &Actor) -> bool {
+        let access = self.access.now();
+        let differs =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_some() && wanted != found;
+        let foreign =
+            differs(&access.app, &actor.app) || differs(&access.workspace, &actor.workspace);
+        if foreign {
+            let unnamed = || "none".to_owned();
+            let app = actor.app.clone().unwrap_or_else(unnamed);
+            let workspace = actor.workspace.clone().unwrap_or_else(unnamed);
+            log::warn!(app:%, workspace:%; "Click from another app or workspace than the configured one");
+        }
+        foreign
+    }
+
+    /// Who votes. As soon as Slack has said whose the token is, that tells who is from outside; of the
+    /// organisation only a payload from our own workspace may tell.
+    fn voter(&self, actor: Actor) -> Voter {
+        let external = match (&*self.effects.identity(), &actor.team) {
+            (Some(identity), Some(team)) => {
+                let is_from_home = actor.workspace == identity.team_id;
+                !identity.is_home(team) && (actor.external || !is_from_home)
+            }
+            _ => actor.external,
+        };
+        Voter {
+            person: actor.person,
+            external,
+        }
+    }
+
+    fn vote(&self, ballot: &Ballot) -> Result<Response, Refusal> {
+        match self.effects.decide(ballot) {
             Ok(Outcome::Settled | Outcome::Deferred) => Ok(Response::empty()),
             Ok(Outcome::Unsynced) => Err(Refusal::Failed),
             Err(error) => {

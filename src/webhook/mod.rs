@@ -76,6 +76,10 @@ pub struct Access {
     pub monitors: Vec<Network>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// The one Slack app that is served, if it is named.
+    pub app: Option<String>,
+    /// The one workspace that is served, if it is named.
+    pub workspace: Option<String>,
 }
 
 /// The server above the socket.

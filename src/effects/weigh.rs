@@ -1,0 +1,106 @@
+//! Votes that need Slack's word first, and the dialog that asks for a reason. Both are a person's
+//! waiting, so they are tried once and at once, and never by a worker.
+
+use std::collections::HashSet;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::knowledge::Question;
+use super::queue::Job;
+use super::sweep::{PATIENCE, Word};
+use super::{Attempt, Effects, Task, WORD_HORIZON};
+use crate::approval::{Approval, Ballot, Choice};
+use crate::clock;
+use crate::slack::dialog::{Subject, ask_why};
+use crate::slack::message::Notice;
+use crate::store::{Deferred, StoreError};
+
+impl Effects {
+    /// What Slack has to say before a ballot can be weighed; nothing when it is known, or is not
+    /// asked for.
+    ///
+    /// # Errors
+    /// The approval cannot be read.
+    pub(super) fn questions(&self, ballot: &Ballot) -> Result<Vec<Question>, StoreError> {
+        let terms = self.terms();
+        // Whether somebody may deny is asked when they have said why.
+        let unexplained = ballot.choice == Choice::Deny
+            && terms.policy.require_denial_reason
+            && ballot.reason.is_none();
+        if !terms.policy.asks_slack() || unexplained {
+            return Ok(Vec::new());
+        }
+        let approval = self.store.read(&ballot.id)?;
+        let questions = |approval: Approval| {
+            let rule = terms.policy.rule(approval.risk());
+            self.learned
+                .questions(rule, &approval, &ballot.voter, clock::tick())
+        };
+        Ok(approval.map(questions).unwrap_or_default())
+    }
+
+    /// Has a thread ask Slack what a ballot needs, unless one is about to.
+    pub(super) fn weigh_soon(&self, deferred: &Deferred) {
+        if self.weighed().insert(deferred.name().to_owned()) {
+            let task = Task::Weigh(Box::new(deferred.clone()));
+            self.queue.push_first(Job::new(task, WORD_HORIZON));
+        }
+    }
+
+    fn weighed(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.weighed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks Slack what a ballot needs, then decides it by what is known.
+    pub(super) fn weigh(&self, deferred: &Deferred) -> Attempt {
+        let questions = self.questions(&deferred.ballot).unwrap_or_default();
+        let terms = self.terms();
+        for question in questions {
+            // Past that, whoever sweeps has refused it.
+            if clock::now().since(deferred.ballot.at) > PATIENCE {
+                break;
+            }
+            if let Err(reason) = self.learned.ask(&terms.slack, &question) {
+                log::warn!(approvalId:% = deferred.ballot.id, reason:%;
+                    "Slack did not say who may decide");
+                break;
+            }
+        }
+        self.reconsider(deferred, Word::Asked);
+        self.weighed().remove(deferred.name());
+        Attempt::Done(None)
+    }
+
+    /// Opens the dialog that asks why, as soon as a thread is free.
+    pub(super) fn ask_why(&self, ballot: &Ballot, operation: Option<&str>) {
+        let Some(trigger_id) = &ballot.trigger_id else {
+            self.tell(ballot.route.response_url.as_deref(), &Notice::NoDialog);
+            return;
+        };
+        let subject = Subject {
+            id: ballot.id.clone(),
+            route: ballot.route.clone(),
+            seen: ballot.seen,
+            may_precede_file: ballot.may_precede_file,
+        };
+        let task = Task::AskWhy {
+            trigger_id: trigger_id.clone(),
+            view: Box::new(ask_why(&subject, operation)),
+            response_url: ballot.route.response_url.clone(),
+        };
+        self.queue.push_first(Job::new(task, WORD_HORIZON));
+    }
+
+    /// Opens the dialog, once: what lets us open it is gone within seconds.
+    pub(super) fn open_dialog(
+        &self,
+        trigger_id: &str,
+        view: &serde_json::Value,
+        response_url: Option<&str>,
+    ) -> Attempt {
+        if let Err(reason) = self.terms().slack.open_view(trigger_id, view) {
+            log::warn!(reason:%; "The dialog that asks why was not opened");
+            self.tell(response_url, &Notice::NoDialog);
+        }
+        Attempt::Done(None)
+    }
+}
