@@ -172,6 +172,7 @@ impl Server<'_> {
                 log::info!("Configuration reloaded");
             }
             Err(complaint) => {
+                self.webhook.keep_old(complaint.what());
                 log::error!(reason:% = complaint.what(); "Configuration not reloaded, the old one stays");
             }
         }

@@ -103,6 +103,7 @@ impl Webhook {
             body.insert("lastSlackResult".into(), json!(last));
             let days = self.tls.as_ref().and_then(|tls| tls.days_left());
             body.insert("certificateDays".into(), json!(days));
+            body.insert("configurationError".into(), json!(*self.stale.now()));
         }
         Response::json(status, &Value::Object(body))
     }
@@ -133,6 +134,11 @@ impl Webhook {
                 "runbook_effects_owed",
                 "Approvals that owe effects.",
                 census.owing,
+            ),
+            gauge(
+                "runbook_config_last_reload_successful",
+                "Whether the configuration that holds is the one that was last read.",
+                usize::from(self.stale.now().is_none()),
             ),
         ];
         let content_type = "text/plain; version=0.0.4; charset=utf-8".to_owned();

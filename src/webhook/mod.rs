@@ -90,6 +90,8 @@ pub struct Webhook {
     started: Instant,
     seen: Mutex<events::Seen>,
     reports: Mutex<gate::Reports>,
+    /// Why the configuration as it is now is not the one that holds.
+    stale: Live<Option<String>>,
 }
 
 impl Webhook {
@@ -101,12 +103,19 @@ impl Webhook {
             started: clock::tick(),
             seen: Mutex::default(),
             reports: Mutex::new(gate::Reports::new()),
+            stale: Live::new(None),
         }
     }
 
     /// From now on lets in whom this names.
     pub fn reload(&self, access: Access) {
         self.access.replace(access);
+        self.stale.replace(None);
+    }
+
+    /// Goes on as before, for what there is now cannot be used; health and metrics say so.
+    pub fn keep_old(&self, why: &str) {
+        self.stale.replace(Some(why.to_owned()));
     }
 
     /// Whether a request whose body is yet to come is worth reading.
