@@ -23,4 +23,5 @@ mod policy;
 mod readme;
 mod runbookai;
 mod store;
+mod votes;
 mod witness;

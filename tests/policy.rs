@@ -174,7 +174,6 @@ fn votes_are_counted_privately_until_enough_different_people_have_approved() {
     assert_eq!(stored["decisions"].as_array().unwrap().len(), 2);
     assert!(stored.get("decidedBy").is_none() && stored.get("decidedAt").is_none());
     assert_eq!(scene.server.get("/health").json()["pendingApprovals"], 1);
-    assert!(scene.slack.calls_of("chat.update").is_empty());
 
     scene.click(&by("U0CAROL", Click::approve("apr-1")));
     let stored = read_approval(&scene.dir, "apr-1");
@@ -187,10 +186,8 @@ fn votes_are_counted_privately_until_enough_different_people_have_approved() {
         assert_eq!(vote["decision"], "approve");
         humantime::parse_rfc3339(vote["at"].as_str().unwrap()).unwrap();
     }
-    scene.slack.wait_for("chat.update", 1, SOON);
     let word = scene.word(&alice);
     assert!(word.contains("already approved by <@U0CAROL>"), "{word}");
-    assert_eq!(scene.slack.calls_of("chat.update").len(), 1);
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub enum Failure {
     NotOk(&'static str),
     /// No answer until [`StandIn::recover`] or drop, which close the connection.
     Hang,
+    /// What Slack would have answered, but not before [`StandIn::recover`].
+    Late,
     /// HTTP 200 with a page of HTML.
     Garbage,
     CloseWithoutAnswer,
@@ -204,6 +206,8 @@ enum Reply {
     Http(Vec<u8>),
     /// Nothing until there were more recoveries than this.
     Hang(u64),
+    /// This, once there were more recoveries than that.
+    Late(Vec<u8>, u64),
     Close,
 }
 
@@ -248,6 +252,10 @@ impl Slack {
                 Reply::Hang(recoveries) => {
                     self.wait_for_recovery(recoveries);
                     break;
+                }
+                Reply::Late(bytes, recoveries) => {
+                    self.wait_for_recovery(recoveries);
+                    writer.write_all(&bytes)?;
                 }
                 Reply::Close => break,
             }
@@ -354,16 +362,21 @@ impl State {
     }
 
     fn reply(&mut self, call: &mut Call) -> Reply {
-        if let Some(failure) = self.next_failure(&call.method) {
+        let failure = self.next_failure(&call.method);
+        if let Some(failure) = failure.filter(|failure| !matches!(failure, Failure::Late)) {
             call.error = Some(format!("{failure:?}"));
             return self.failed(failure);
         }
         let answer = self.answer(call);
         call.error = answer["error"].as_str().map(str::to_owned);
-        match (call.method.as_str(), call.error.as_deref()) {
+        let reply = match (call.method.as_str(), call.error.as_deref()) {
             ("response_url", None) => http(200, "text/plain", "", "ok"),
             (_, Some("used_url" | "no_such_path")) => json_reply(404, "", &answer),
             _ => json_reply(200, "", &answer),
+        };
+        match reply {
+            Reply::Http(bytes) if failure.is_some() => Reply::Late(bytes, self.recoveries),
+            reply => reply,
         }
     }
 
@@ -377,7 +390,7 @@ impl State {
             }
             Failure::Status(status) => http(status, "text/plain", "", "the stand-in fails"),
             Failure::NotOk(error) => json_reply(200, "", &not_ok(error)),
-            Failure::Hang => Reply::Hang(self.recoveries),
+            Failure::Hang | Failure::Late => Reply::Hang(self.recoveries),
             Failure::Garbage => {
                 let page = "<!DOCTYPE html><html><body>Something went wrong</body></html>";
                 http(200, "text/html", "", page)

@@ -1,5 +1,7 @@
 //! The decision itself: one ballot, one approval, one policy, one clock → one verdict.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Approval, ApprovalId, Digest, Knowledge, LevelRule, Person, Policy, Status, UserId};
@@ -167,10 +169,7 @@ pub fn decide(
     if ballot.choice == Choice::Deny {
         return Verdict::Decided(Status::Denied);
     }
-    let asked = approval.text("requestedBy").and_then(UserId::parse_mention);
-    let is_own = |id: &str| {
-        !policy.allow_self_approval && asked.as_ref().is_some_and(|asked| asked.as_str() == id)
-    };
+    let is_own = own_request(approval, policy);
     if is_own(&voter.person.id) {
         return Verdict::Refused(Refusal::OwnRequest);
     }
@@ -211,6 +210,13 @@ pub fn admit(rule: &LevelRule, voter: &Voter, known: &Knowledge) -> Result<(), R
     }
 }
 
+/// Tells whether a person may not approve because they asked for it.
+fn own_request(approval: &Approval, policy: &Policy) -> impl Fn(&str) -> bool {
+    let asked = approval.text("requestedBy").and_then(UserId::parse_mention);
+    let asked = asked.filter(|_| !policy.allow_self_approval);
+    move |id| asked.as_ref().is_some_and(|asked| asked.as_str() == id)
+}
+
 /// Whether a rule lists a person; `None` when a group that might is not known.
 fn is_listed(rule: &LevelRule, id: &str, known: &Knowledge) -> Option<bool> {
     if rule.is_open() || rule.lists(id) {
@@ -244,12 +250,20 @@ impl Approval {
         true
     }
 
-    /// The different people who have approved what the request means now, and who count.
+    /// The different people who have approved what the request means now, and who count, in the
+    /// order of their votes.
     pub fn supporters(&self, counts: impl Fn(&str) -> bool) -> Vec<&str> {
-        let mut people: Vec<&str> = self.approvers().filter(|id| counts(id)).collect();
-        people.sort_unstable();
-        people.dedup();
-        people
+        let mut seen = HashSet::new();
+        let people = self.approvers().filter(|id| counts(id));
+        people.filter(|id| seen.insert(*id)).collect()
+    }
+
+    /// The people whose approvals a message shows. Slack is not asked for that, so whoever a group
+    /// may list is shown as counted when they voted.
+    pub fn shown_supporters(&self, policy: &Policy) -> Vec<&str> {
+        let (rule, nothing) = (policy.rule(self.risk()), Knowledge::default());
+        let is_own = own_request(self, policy);
+        self.supporters(|id| !is_own(id) && is_listed(rule, id, &nothing) != Some(false))
     }
 
     /// Makes a pending approval whose time is over `expired`. `true` when that changed it.
@@ -269,7 +283,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::Risk;
+    use super::super::{GroupId, Risk};
     use super::Choice::{Approve, Deny};
     use super::Refusal::{External, NotAnApprover, OwnRequest, VotedAlready};
     use super::Verdict::{Counted, Decided, Lapsed, Refused};
@@ -425,6 +439,25 @@ mod tests {
             );
             assert_eq!(verdict, expected, "{story}");
         }
+    }
+
+    #[test]
+    fn those_are_shown_as_supporters_who_count_in_the_order_of_their_votes() {
+        let mut policy = policy();
+        assert_eq!(
+            approval(Risk::High, "BADB").shown_supporters(&policy),
+            ["UB", "UA"]
+        );
+        assert_eq!(
+            approval(Risk::Critical, "ZC").shown_supporters(&policy),
+            ["UC"]
+        );
+        // Of a group's members only Slack knows.
+        policy.levels[Risk::High as usize].groups = GroupId::parse("S1").into_iter().collect();
+        assert_eq!(
+            approval(Risk::High, "BD").shown_supporters(&policy),
+            ["UB", "UD"]
+        );
     }
 
     #[test]

@@ -253,6 +253,11 @@ impl Approval {
         shown == Some(self.digest())
     }
 
+    /// Whether the message is known to show something else than the request means now.
+    pub fn shows_something_else(&self) -> bool {
+        self.text("slackMessageDigest").is_some() && !self.shows_its_meaning()
+    }
+
     /// Forgets the Slack message, because it shows something else than the request by now.
     pub fn forget_message(&mut self) {
         for key in ["slackMessageTs", "slackMessageDigest"] {

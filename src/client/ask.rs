@@ -84,7 +84,7 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
         log::warn!(approvalId:% = id, reason:% = why; "{}", undone(Effect::PostMessage));
         own_pause *= 2;
         if clock::tick() + pause > end {
-            if let Some(after) = give_up_posting(desk.store, &id, &why)? {
+            if let Some(after) = give_up_posting(desk.store, desk.terms, &id, &why)? {
                 desk.follow_up(&after);
             }
             return Err(Error::Slack(why));
@@ -93,7 +93,7 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
             return Ok(asked);
         }
         attempt = match unnoted {
-            Some(unnoted) => note_down(desk.store, &id, *unnoted),
+            Some(unnoted) => note_down(desk.store, desk.terms, &id, *unnoted),
             None => carry_out(desk.store, desk.terms, &id, Effect::PostMessage),
         };
     }

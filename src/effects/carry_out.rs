@@ -8,7 +8,7 @@ use crate::clock;
 use crate::metrics::{self, Counter};
 use crate::outgoing::CallError;
 use crate::slack::api::{Client, Posted};
-use crate::slack::message::Message;
+use crate::slack::message::{Message, Occasion};
 use crate::store::{Edit, Store, StoreError, owe_callback, owe_update};
 
 /// How an attempt went.
@@ -37,8 +37,12 @@ pub struct Note {
 /// What became of something owed.
 #[derive(Debug)]
 enum Outcome {
-    /// The request stands in Slack, and this is what it showed of it.
-    Posted { at: Posted, shown: Digest },
+    /// The request stands in Slack, as this, and that is what it showed of it.
+    Posted {
+        at: Posted,
+        message: Message,
+        shown: Digest,
+    },
     /// The message shows this.
     Updated(Message),
     /// The old message says that it is old.
@@ -81,10 +85,10 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
         },
     });
     match called {
-        Ok(outcome) => note_down(store, id, Note { owed, outcome }),
-        Err(CallError::Refused(why)) => give_up(store, id, owed, why),
+        Ok(outcome) => note_down(store, terms, id, Note { owed, outcome }),
+        Err(CallError::Refused(why)) => give_up(store, terms, id, owed, why),
         Err(error) if clock::now().since(owed.since) > HORIZON => {
-            give_up(store, id, owed, format!("{error}, for a day"))
+            give_up(store, terms, id, owed, format!("{error}, for a day"))
         }
         Err(error) => {
             let why = error.to_string();
@@ -103,13 +107,15 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
 /// Nothing has changed.
 pub fn give_up_posting(
     store: &dyn Store,
+    terms: &Terms,
     id: &ApprovalId,
     why: &str,
 ) -> Result<Option<Approval>, StoreError> {
     let updated = store.update(id, &mut |approval| {
         let owed = own(approval, store.owner(), Effect::PostMessage);
         let Some(owed) = owed else { return Edit::Keep };
-        write_down(approval, &owed, &Outcome::GivenUp(why.to_owned()), store);
+        let outcome = Outcome::GivenUp(why.to_owned());
+        write_down(approval, &owed, &outcome, store, terms);
         Edit::Write
     })?;
     Ok(updated.map(|updated| updated.approval))
@@ -121,18 +127,18 @@ fn own(approval: &Approval, owner: &str, effect: Effect) -> Option<Owed> {
         .find(|owed| owed.effect == effect && owed.owner == owner)
 }
 
-fn give_up(store: &dyn Store, id: &ApprovalId, owed: Owed, why: String) -> Attempt {
+fn give_up(store: &dyn Store, terms: &Terms, id: &ApprovalId, owed: Owed, why: String) -> Attempt {
     let outcome = Outcome::GivenUp(why.clone());
-    match note_down(store, id, Note { owed, outcome }) {
+    match note_down(store, terms, id, Note { owed, outcome }) {
         Attempt::Done(_) => Attempt::Refused(why),
         other => other,
     }
 }
 
 /// Writes down what became of something owed, so that it is not done again.
-pub fn note_down(store: &dyn Store, id: &ApprovalId, note: Note) -> Attempt {
+pub fn note_down(store: &dyn Store, terms: &Terms, id: &ApprovalId, note: Note) -> Attempt {
     let updated = store.update(id, &mut |approval| {
-        write_down(approval, &note.owed, &note.outcome, store);
+        write_down(approval, &note.owed, &note.outcome, store, terms);
         Edit::Write
     });
     match updated {
@@ -145,18 +151,24 @@ pub fn note_down(store: &dyn Store, id: &ApprovalId, note: Note) -> Attempt {
     }
 }
 
-fn write_down(approval: &mut Approval, owed: &Owed, outcome: &Outcome, store: &dyn Store) {
+fn write_down(
+    approval: &mut Approval,
+    owed: &Owed,
+    outcome: &Outcome,
+    store: &dyn Store,
+    terms: &Terms,
+) {
     let now = clock::now();
     match outcome {
-        Outcome::Posted { at, shown } => {
+        Outcome::Posted { at, message, shown } => {
             approval.note_message(&at.channel, &at.ts, *shown);
             approval.settle(owed);
-            if approval.status() != Status::Pending {
+            if *message != as_it_is_now(approval, terms) {
                 owe_update(approval, store.owner());
             }
         }
         // It is owed still when the approval says something else by now.
-        Outcome::Updated(shown) if *shown != Message::outcome(approval) => {}
+        Outcome::Updated(shown) if *shown != as_it_is_now(approval, terms) => {}
         Outcome::Updated(_) | Outcome::Retired | Outcome::Unneeded => approval.settle(owed),
         Outcome::Notified => {
             approval.note_agent(now);
@@ -176,8 +188,9 @@ fn write_down(approval: &mut Approval, owed: &Owed, outcome: &Outcome, store: &d
 fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, CallError> {
     match owed.effect {
         Effect::PostMessage => post(terms, approval),
+        Effect::UpdateMessage if !may_show(approval, owed) => Ok(Outcome::Unneeded),
         Effect::UpdateMessage => {
-            let message = Message::outcome(approval);
+            let message = as_it_is_now(approval, terms);
             show(&terms.slack, owed, &message).map(|()| Outcome::Updated(message))
         }
         Effect::RetireMessage => {
@@ -189,6 +202,25 @@ fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, Call
     }
 }
 
+/// What a message that stands in Slack is to show.
+fn as_it_is_now(approval: &Approval, terms: &Terms) -> Message {
+    match approval.status() {
+        Status::Pending => Message::request(approval, &terms.policy, Occasion::Updated),
+        Status::Approved | Status::Denied | Status::Expired | Status::Cancelled => {
+            Message::outcome(approval)
+        }
+    }
+}
+
+/// Whether a message may show the approval as it is now. Pending, that is only the message of what it
+/// means: nobody is to find another request under the button that they are about to click.
+fn may_show(approval: &Approval, owed: &Owed) -> bool {
+    let route = &owed.route;
+    let at = route.channel.as_deref().zip(route.ts.as_deref());
+    let is_its_own = at == approval.message() || route.response_url.is_some();
+    approval.status() != Status::Pending || (is_its_own && !approval.shows_something_else())
+}
+
 fn post(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
     if approval.status() != Status::Pending || approval.is_shown() {
         return Ok(Outcome::Unneeded);
@@ -196,13 +228,13 @@ fn post(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
     let channel = terms.channel_of(approval).ok_or_else(|| {
         CallError::Refused("no channel is configured, and the request names none".into())
     })?;
-    let at = terms
-        .slack
-        .post_message(channel, &Message::request(approval))?;
+    let message = Message::request(approval, &terms.policy, Occasion::Posted);
+    let at = terms.slack.post_message(channel, &message)?;
     let operation = approval.operation();
     log::info!(approvalId:% = approval.id(), operation, channel; "Approval request posted");
     Ok(Outcome::Posted {
         at,
+        message,
         shown: approval.digest(),
     })
 }

@@ -255,7 +255,7 @@ impl Effects {
                 attempt
             }
             Task::Note(id, _, note) => match note.take() {
-                Some(note) => note_down(&*self.store, id, *note),
+                Some(note) => note_down(&*self.store, &self.terms(), id, *note),
                 None => Attempt::Done(None),
             },
             Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),

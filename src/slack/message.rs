@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::approval::{Approval, CommandLine, Digest, Person, Refusal, Risk, Run, Status, UserId};
+use crate::approval::{Approval, CommandLine, Digest, Policy, Refusal, Risk, Run, Status, UserId};
 use crate::clock::Timestamp;
 
 /// Characters of one field of a section.
@@ -25,6 +25,8 @@ const LINE: usize = 300;
 const COMMAND: usize = 4000;
 const ROLLBACK: usize = 2500;
 const REASON: usize = 2000;
+/// A list of people.
+const PEOPLE: usize = 500;
 
 /// What stands before the digest in the `block_id` of the buttons.
 const SEEN: &str = "sha256:";
@@ -34,6 +36,15 @@ const SEEN: &str = "sha256:";
 pub struct Message {
     pub text: String,
     pub blocks: Vec<Value>,
+}
+
+/// How a request's message gets to Slack. Slack notifies whoever a new message mentions, wherever in
+/// it, and nobody whom an update mentions; so a new one names approvers by their bare ids.
+/// Source: <https://docs.slack.dev/messaging/formatting-message-text#mentioning-users>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    Posted,
+    Updated,
 }
 
 /// Something to tell the clicker alone, because the message does not show it.
@@ -62,13 +73,24 @@ pub enum Notice<'a> {
 }
 
 impl Message {
-    /// The message that asks: what is asked, and the buttons. Their `block_id` says what was shown,
-    /// and Slack signs it back to us.
-    pub fn request(approval: &Approval) -> Self {
+    /// The message that asks: what is asked, who may approve, who has, and the buttons. Their
+    /// `block_id` says what was shown, and Slack signs it back to us.
+    pub fn request(approval: &Approval, policy: &Policy, occasion: Occasion) -> Self {
         let (title, _) = heading(Status::Pending);
         let mut blocks = vec![header(title)];
         let mut text = vec![title.to_owned()];
         details(approval, &mut blocks, &mut text);
+        if occasion == Occasion::Updated
+            && let Some(votes) = votes(approval, policy)
+        {
+            blocks.push(json!({ "type": "section", "text": mrkdwn(&votes) }));
+            text.push(votes);
+        }
+        let quorum = quorum(approval.risk(), policy, occasion).join("\n");
+        if !quorum.is_empty() {
+            blocks.push(json!({ "type": "context", "elements": [mrkdwn(&quorum)] }));
+            text.push(quorum);
+        }
         let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
             "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
             "value": approval.id() });
@@ -102,14 +124,14 @@ impl Message {
         let (title, verb) = heading(approval.status());
         let mut lines = Vec::new();
         if let (Some(verb), Some(by)) = (verb, approval.decided_by()) {
-            lines.push(format!("{verb} by: {}", mention(&by)));
+            lines.push(format!("{verb} by: {}", mention(&by.id)));
         }
         if let Some(at) = approval.decided_at() {
             lines.push(format!("Time: {}", at.for_people()));
         }
         let mut blocks = vec![header(title)];
         if !lines.is_empty() {
-            blocks.push(json!({ "type": "section", "text": { "type": "mrkdwn", "text": lines.join("\n") } }));
+            blocks.push(json!({ "type": "section", "text": mrkdwn(&lines.join("\n")) }));
         }
         let mut text = vec![title.to_owned()];
         text.extend(lines);
@@ -252,6 +274,53 @@ fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>)
     }
 }
 
+/// Who may approve at a level, unless it is anyone, and how many must, unless it is one.
+fn quorum(risk: Risk, policy: &Policy, occasion: Occasion) -> Vec<String> {
+    let (rule, needed) = (policy.rule(risk), policy.approvals_needed(risk));
+    let users = rule.users.iter().map(|user| match occasion {
+        Occasion::Posted => user.to_string(),
+        Occasion::Updated => format!("<@{user}>"),
+    });
+    let groups = rule.groups.iter().map(|group| match occasion {
+        Occasion::Posted => group.to_string(),
+        Occasion::Updated => format!("<!subteam^{group}>"),
+    });
+    let mut lines = Vec::new();
+    if !rule.is_open() {
+        let people: Vec<String> = users.chain(groups).collect();
+        lines.push(format!("Approvers: {}", list(&people)));
+    }
+    if needed > 1 {
+        lines.push(format!("{needed} approvals needed"));
+    }
+    lines
+}
+
+/// Who has approved so far, if anybody has.
+fn votes(approval: &Approval, policy: &Policy) -> Option<String> {
+    let supporters = approval.shown_supporters(policy);
+    let people: Vec<String> = supporters.iter().map(|id| mention(id)).collect();
+    let needed = policy.approvals_needed(approval.risk());
+    let (people, count) = (list(&people), supporters.len());
+    (count > 0).then(|| format!("Approved by: {people} ({count} of {needed})"))
+}
+
+/// As many as there is room for, and how many more there are.
+fn list(people: &[String]) -> String {
+    let mut room = PEOPLE;
+    let fitting = people.iter().take_while(|person| {
+        let left = room.checked_sub(person.chars().count() + 2);
+        room = left.unwrap_or(0);
+        left.is_some()
+    });
+    let shown = fitting.count();
+    let mut list = people[..shown].join(", ");
+    if shown < people.len() {
+        let _ = write!(list, " and {} more", people.len() - shown);
+    }
+    list
+}
+
 /// The command as a shell reads it; what other programs have written there as it stands.
 fn command(approval: &Approval) -> Option<String> {
     let other = || match approval.value("command")? {
@@ -326,7 +395,7 @@ fn refused(refusal: &Refusal) -> String {
             };
             let who = by
                 .as_ref()
-                .map(|by| format!(" by {}", mention(by)))
+                .map(|by| format!(" by {}", mention(&by.id)))
                 .unwrap_or_default();
             let when = at
                 .map(|at| format!(" on {}", at.for_people()))
@@ -351,9 +420,12 @@ fn refused(refusal: &Refusal) -> String {
 }
 
 /// A person as a mention when the id is Slack's, else by what counts of them: `cli:alice`.
-fn mention(person: &Person) -> String {
-    UserId::parse(&person.id)
-        .map_or_else(|| escape(&cut(&person.id, LINE)), |id| format!("<@{id}>"))
+fn mention(id: &str) -> String {
+    UserId::parse(id).map_or_else(|| escape(&cut(id, LINE)), |id| format!("<@{id}>"))
+}
+
+fn mrkdwn(text: &str) -> Value {
+    json!({ "type": "mrkdwn", "text": text })
 }
 
 pub(super) fn plain(text: &str) -> Value {
@@ -490,6 +562,16 @@ mod tests {
             .map(|block| escape(&block.to_string()).chars().count())
             .sum();
         assert!(total < 13_000, "{total}");
+    }
+
+    #[test]
+    fn a_long_list_says_how_many_more_there_are() {
+        let people = |count| vec!["<@U061F7AUR>".to_owned(); count];
+        assert_eq!(list(&people(2)), "<@U061F7AUR>, <@U061F7AUR>");
+        assert!(list(&people(35)).ends_with("<@U061F7AUR>"));
+        let long = list(&people(500));
+        assert!(long.ends_with("<@U061F7AUR> and 465 more"), "{long}");
+        assert!(long.len() < PEOPLE + 20);
     }
 
     #[test]

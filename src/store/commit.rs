@@ -58,8 +58,13 @@ pub fn commit(
         let verdict = decide(approval, ballot, mandate, now);
         let mut changed = approval.record(ballot, &verdict, now);
         if approval.status() == Status::Pending {
-            changed |= verdict == Verdict::Refused(Refusal::Changed)
-                && owe_another_message(approval, path, store.owner());
+            changed |= match verdict {
+                Verdict::Counted { .. } => owe_count(approval, ballot, path, store.owner()),
+                Verdict::Refused(Refusal::Changed) => {
+                    owe_another_message(approval, path, store.owner())
+                }
+                Verdict::Decided(_) | Verdict::Lapsed | Verdict::Refused(_) => false,
+            };
         } else if changed {
             owe_consequences(approval, Some(ballot), path, store.owner());
         }
@@ -213,6 +218,22 @@ fn owe_consequences(
         owe(approval, Effect::UpdateMessage, route, owner);
     }
     owe_callback(approval, owner);
+}
+
+/// Makes a pending request owe that its message shows a vote that counts. `false` without a message
+/// that is known to show what the file says: the RunbookAI agent's says more than its file does.
+fn owe_count(approval: &mut Approval, ballot: &Ballot, path: MessagePath, owner: &str) -> bool {
+    let by_url = ballot.route.response_url.clone().map(|url| Route {
+        response_url: Some(url),
+        ..Route::default()
+    });
+    let route = own_message(approval).and_then(|own| match path {
+        MessagePath::BotToken => Some(own),
+        MessagePath::ResponseUrl => by_url,
+    });
+    route
+        .map(|route| owe(approval, Effect::UpdateMessage, route, owner))
+        .is_some()
 }
 
 /// Where the approval's messages are: the one that posting returned, and the one that was clicked

@@ -1,0 +1,337 @@
+//! What a request's message says beside the request: who may approve, and who has so far.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Click, Scratch, Server, eventually, read_approval, sample, write_approval};
+use crate::stand_in::{Call, Failure, StandIn, Times};
+
+/// How long something may take that nothing holds up.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Where requests are posted.
+const CHANNEL: &str = "C0APPROVE1";
+
+fn server(dir: &Scratch, slack: &StandIn, config: &str) -> Server {
+    let builder = Server::builder().dir(dir).slack(slack).config(config);
+    builder.env("SLACK_DEFAULT_CHANNEL", CHANNEL).start()
+}
+
+/// The sample request, yet to be posted, with these fields.
+fn unposted(id: &str, fields: &Value) -> Value {
+    let mut approval = sample(id);
+    for key in ["slackMessageTs", "slackChannel"] {
+        approval.as_object_mut().unwrap().shift_remove(key);
+    }
+    for (key, value) in fields.as_object().unwrap() {
+        approval[key] = value.clone();
+    }
+    approval
+}
+
+/// Drops a request and returns how it was posted.
+fn drop_in(dir: &Scratch, slack: &StandIn, approval: &Value) -> Call {
+    let before = slack.calls_of("chat.postMessage").len();
+    write_approval(dir, approval);
+    let posted = slack.wait_for("chat.postMessage", before + 1, SOON);
+    settled(dir, approval["id"].as_str().unwrap());
+    posted[before].clone()
+}
+
+/// The request once it is shown, and nothing is owed any more.
+fn settled(dir: &Scratch, id: &str) -> Value {
+    eventually("every effect to be settled", SOON, || {
+        let stored = read_approval(dir, id);
+        let shown = stored.get("slackMessageTs").is_some();
+        (shown && stored.get("effectsOwed").is_none()).then_some(stored)
+    })
+}
+
+fn buttons(call: &Call) -> Option<Value> {
+    let mut blocks = call.body["blocks"].as_array().unwrap().iter();
+    blocks.find(|block| block["type"] == "actions").cloned()
+}
+
+/// A click on the buttons of a message, by this person.
+fn click(message: &Call, stored: &Value, user: &str) -> Click {
+    let id = stored["id"].as_str().unwrap();
+    let ts = stored["slackMessageTs"].as_str().unwrap();
+    Click::approve(id)
+        .block_id(buttons(message).unwrap()["block_id"].as_str().unwrap())
+        .message(stored["slackChannel"].as_str().unwrap(), ts)
+        .by(user, &user.to_lowercase())
+}
+
+fn send(server: &Server, click: &Click) {
+    assert_eq!(server.interact(&click.payload()).status, 200);
+}
+
+/// Blocks and fallback say this, or neither of them.
+fn says(call: &Call, text: &str) -> bool {
+    assert_eq!(call.error, None, "{call:?}");
+    let in_blocks = call.body["blocks"].to_string().contains(text);
+    let in_text = call.body["text"].as_str().unwrap().contains(text);
+    assert_eq!(in_blocks, in_text, "{text} in {}", call.body);
+    in_blocks
+}
+
+const THREE: &str = "safety: {approvers: {default: {minApprovals: 3}}}\n";
+
+#[test]
+fn the_message_shows_each_vote_as_it_comes_and_keeps_its_buttons() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(&dir, &slack, THREE);
+    let posted = drop_in(&dir, &slack, &unposted("apr-1", &json!({})));
+    assert!(says(&posted, "3 approvals needed") && !says(&posted, "Approved by"));
+    let stored = settled(&dir, "apr-1");
+    for (n, (user, said)) in [
+        ("U0BOB", "Approved by: <@U0BOB> (1 of 3)"),
+        ("U0ALICE", "Approved by: <@U0BOB>, <@U0ALICE> (2 of 3)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        send(&server, &click(&posted, &stored, user));
+        let update = &slack.wait_for("chat.update", n + 1, SOON)[n];
+        assert!(says(update, said), "{}", update.body);
+        assert!(says(update, "3 approvals needed"));
+        assert!(says(update, "🔐 Runbook Approval Request"));
+        assert_eq!(update.body["channel"], CHANNEL);
+        assert_eq!(update.body["ts"], stored["slackMessageTs"]);
+        assert_eq!(buttons(update), buttons(&posted));
+        settled(&dir, "apr-1");
+    }
+    // What changes nothing is no reason to show it again.
+    send(&server, &click(&posted, &stored, "U0BOB"));
+    send(&server, &click(&posted, &stored, "U0CAROL"));
+    let outcome = &slack.wait_for("chat.update", 3, SOON)[2];
+    assert!(says(outcome, "✅ Approval Granted"), "{}", outcome.body);
+    assert_eq!(buttons(outcome), None);
+    settled(&dir, "apr-1");
+    assert_eq!(slack.calls_of("chat.update").len(), 3);
+}
+
+#[test]
+fn who_may_approve_is_said_and_nobody_is_notified_by_that() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let _server = server(
+        &dir,
+        &slack,
+        "safety:
+  approvers:
+    high: {users: [W0DAVE, U0ALICE], groups: [S0ADMINS], minApprovals: 2}
+    critical: {users: [U0ALICE]}
+",
+    );
+    for (n, (risk, bare, mentioned, needed)) in [
+        (
+            "high",
+            "Approvers: U0ALICE, W0DAVE, S0ADMINS",
+            "Approvers: <@U0ALICE>, <@W0DAVE>, <!subteam^S0ADMINS>",
+            true,
+        ),
+        (
+            "critical",
+            "Approvers: U0ALICE",
+            "Approvers: <@U0ALICE>",
+            false,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let approval = unposted(risk, &json!({ "riskLevel": risk }));
+        let posted = drop_in(&dir, &slack, &approval);
+        assert!(says(&posted, bare), "{}", posted.body);
+        assert_eq!(says(&posted, "2 approvals needed"), needed);
+        let body = posted.body.to_string();
+        assert!(!body.contains("<@") && !body.contains("<!"), "{body}");
+        // Nobody is notified by an update, so it can show them by name.
+        let updates = slack.calls_of("chat.update");
+        assert_eq!(updates.len(), n + 1);
+        assert!(says(&updates[n], mentioned), "{}", updates[n].body);
+        assert_eq!(buttons(&updates[n]), buttons(&posted));
+    }
+    // Where anyone may, there is nothing to say.
+    let posted = drop_in(
+        &dir,
+        &slack,
+        &unposted("low", &json!({ "riskLevel": "low" })),
+    );
+    assert!(!says(&posted, "Approvers") && !says(&posted, "approvals needed"));
+    assert_eq!(slack.calls_of("chat.update").len(), 2);
+}
+
+#[test]
+fn the_longest_request_with_the_most_people_is_no_more_than_slack_takes() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let users: Vec<String> = (100..200).map(|n| format!("U0PERSON{n}")).collect();
+    let policy = format!(
+        "safety: {{approvers: {{high: {{users: [{}], minApprovals: 100}}}}}}\n",
+        users.join(", ")
+    );
+    let hostile = "<!channel> & `*_".repeat(1000);
+    let mut most = unposted("apr-1", &json!({ "command": ["echo", "x".repeat(3900)] }));
+    for key in [
+        "description",
+        "requestedBy",
+        "investigationId",
+        "resource",
+        "estimatedImpact",
+        "directory",
+        "rollbackCommand",
+    ] {
+        most[key] = hostile.clone().into();
+    }
+    most["operation"] = hostile.into();
+    let vote = |id: &String| {
+        let by = json!({ "id": id, "username": "x", "name": "x" });
+        json!({ "decision": "approve", "by": by, "at": "2024-01-15T15:30:00Z" })
+    };
+    most["decisions"] = users[..98].iter().map(vote).collect();
+    let blocks_say = |call: &Call, said: &str| {
+        assert_eq!(call.error, None);
+        assert!(call.body["blocks"].to_string().contains(said), "{said}");
+    };
+    let server = server(&dir, &slack, &policy);
+    let posted = drop_in(&dir, &slack, &most);
+    blocks_say(&posted, "U0PERSON137 and 62 more");
+    blocks_say(&posted, "100 approvals needed");
+    let stored = settled(&dir, "apr-1");
+    send(&server, &click(&posted, &stored, &users[98]));
+    let updates = slack.wait_for("chat.update", 2, SOON);
+    blocks_say(&updates[0], "more (98 of 100)");
+    blocks_say(&updates[1], "more (99 of 100)");
+    blocks_say(&updates[1], "<@U0PERSON100>, <@U0PERSON101>");
+}
+
+#[test]
+fn who_may_approve_is_no_part_of_what_a_click_is_bound_to() {
+    let block_ids = ["", THREE].map(|policy| {
+        let (slack, dir) = (StandIn::start(), Scratch::new());
+        let _server = server(&dir, &slack, policy);
+        let posted = drop_in(&dir, &slack, &unposted("apr-1", &json!({})));
+        buttons(&posted).unwrap()["block_id"].clone()
+    });
+    assert_eq!(block_ids[0], block_ids[1]);
+}
+
+#[test]
+fn a_vote_is_shown_although_the_server_dies_before_it_could() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let first = server(&dir, &slack, THREE);
+    slack.fail_method("chat.update", Failure::Hang, Times::Forever);
+    send(&first, &Click::approve("apr-1").by("U0ALICE", "alice"));
+    slack.wait_for("chat.update", 1, SOON);
+    first.kill();
+    slack.recover();
+    let _second = server(&dir, &slack, THREE);
+    let update = &slack.wait_for("chat.update", 2, SOON)[1];
+    assert!(says(update, "Approved by: <@U0ALICE> (1 of 3)"));
+    assert_eq!(update.body["ts"], "1705333800.000100");
+    settled(&dir, "apr-1");
+}
+
+#[test]
+fn a_vote_that_slack_shows_late_does_not_stand_over_a_later_state() {
+    for (choice, shown) in [
+        (
+            Click::approve("apr-1"),
+            "Approved by: <@U0ALICE>, <@U0BOB> (2 of 3)",
+        ),
+        (Click::deny("apr-1"), "❌ Approval Denied"),
+    ] {
+        let (slack, dir) = (StandIn::start(), Scratch::new());
+        write_approval(&dir, &sample("apr-1"));
+        let servers = [0, 1].map(|_| server(&dir, &slack, THREE));
+        slack.fail_method("chat.update", Failure::Late, Times::Next(1));
+        send(&servers[0], &Click::approve("apr-1").by("U0ALICE", "alice"));
+        slack.wait_for("chat.update", 1, SOON);
+        send(&servers[1], &choice.by("U0BOB", "bob"));
+        slack.recover();
+        settled(&dir, "apr-1");
+        let updates = slack.calls_of("chat.update");
+        assert!(says(&updates[0], "(1 of 3)"));
+        assert!(says(updates.last().unwrap(), shown), "{updates:#?}");
+    }
+}
+
+#[test]
+fn a_request_that_has_changed_is_never_put_under_the_same_buttons() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(&dir, &slack, THREE);
+    let posted = drop_in(&dir, &slack, &unposted("apr-1", &json!({})));
+    let stored = settled(&dir, "apr-1");
+    slack.fail_method("chat.update", Failure::Late, Times::Next(1));
+    send(&server, &click(&posted, &stored, "U0ALICE"));
+    slack.wait_for("chat.update", 1, SOON);
+    let mut changed = read_approval(&dir, "apr-1");
+    changed["args"]["desiredCount"] = 80.into();
+    write_approval(&dir, &changed);
+    slack.recover();
+    settled(&dir, "apr-1");
+    assert_eq!(slack.calls_of("chat.update").len(), 1);
+
+    send(&server, &click(&posted, &stored, "U0BOB"));
+    let anew = &slack.wait_for("chat.postMessage", 2, SOON)[1];
+    assert!(says(anew, "desiredCount: 80"), "{}", anew.body);
+    let retired = &slack.wait_for("chat.update", 2, SOON)[1];
+    assert!(says(retired, "🔄 Request Changed"), "{}", retired.body);
+    // Votes for what it was do not count for what it is.
+    let stored = settled(&dir, "apr-1");
+    send(&server, &click(anew, &stored, "U0CAROL"));
+    let update = &slack.wait_for("chat.update", 3, SOON)[2];
+    assert!(says(update, "Approved by: <@U0CAROL> (1 of 3)"));
+    assert_eq!(update.body["ts"], stored["slackMessageTs"]);
+}
+
+#[test]
+fn without_a_token_a_vote_is_shown_through_response_url() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    let builder = Server::builder().dir(&dir).slack(&slack).config(THREE);
+    let server = builder.without_token().start();
+    let click = Click::approve("apr-1").by("U0ALICE", "alice");
+    send(&server, &click.response_url(slack.response_url("alice")));
+    let calls = slack.wait_for("response_url", 2, SOON);
+    let is_update = |call: &&Call| call.body["replace_original"] == true;
+    let update = calls.iter().find(is_update).unwrap();
+    assert!(says(update, "Approved by: <@U0ALICE> (1 of 3)"));
+    assert!(buttons(update).is_some());
+    assert!(slack.calls_of("chat.update").is_empty());
+}
+
+#[test]
+fn a_message_of_the_runbookai_agent_stays_its_own_until_the_decision() {
+    for token in [true, false] {
+        let (slack, dir) = (StandIn::start(), Scratch::new());
+        let builder = Server::builder().dir(&dir).slack(&slack).config(THREE);
+        let server = if token {
+            builder.start()
+        } else {
+            builder.without_token().start()
+        };
+        let created = humantime::format_rfc3339_millis(SystemTime::now());
+        let request = json!({ "mutationId": "mut-1", "createdAt": created.to_string() });
+        fs::write(dir.join("mut-1_pending.json"), request.to_string()).unwrap();
+        let clicks = [
+            Click::approve("mut-1").action_id("approve_mut-1"),
+            Click::deny("mut-1").action_id("reject_mut-1"),
+        ];
+        let [approve, deny] = clicks.map(|click| click.response_url(slack.response_url("x")));
+        send(&server, &approve.by("U0ALICE", "alice"));
+        let word = &slack.wait_for("response_url", 1, SOON)[0];
+        assert!(word.body["text"].as_str().unwrap().contains("1 of 3"));
+        send(&server, &deny.by("U0BOB", "bob"));
+        let (method, count) = if token {
+            ("chat.update", 1)
+        } else {
+            ("response_url", 2)
+        };
+        let update = &slack.wait_for(method, count, SOON)[count - 1];
+        assert!(says(update, "❌ Approval Denied"), "{}", update.body);
+    }
+}
