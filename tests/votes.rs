@@ -3,9 +3,12 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Click, Scratch, Server, eventually, read_approval, sample, write_approval};
+use crate::harness::{
+    Click, Scratch, Server, eventually, read_approval, runbook, sample, write_approval,
+};
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
 /// How long something may take that nothing holds up.
@@ -168,9 +171,14 @@ fn who_may_approve_is_said_and_nobody_is_notified_by_that() {
 fn the_longest_request_with_the_most_people_is_no_more_than_slack_takes() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let users: Vec<String> = (100..200).map(|n| format!("U0PERSON{n}")).collect();
+    let mention: Vec<String> = (10..30)
+        .map(|n| format!("S{}{n}", "0".repeat(29)))
+        .collect();
     let policy = format!(
-        "safety: {{approvers: {{high: {{users: [{}], minApprovals: 100}}}}}}\n",
-        users.join(", ")
+        "safety: {{approvers: {{high: {{users: [{}], minApprovals: 100}}}}}}\n\
+         approvals: {{mention: [{}]}}\n",
+        users.join(", "),
+        mention.join(", ")
     );
     let hostile = "<!channel> & `*_".repeat(1000);
     let mut most = unposted("apr-1", &json!({ "command": ["echo", "x".repeat(3900)] }));
@@ -199,6 +207,7 @@ fn the_longest_request_with_the_most_people_is_no_more_than_slack_takes() {
     let posted = drop_in(&dir, &slack, &most);
     blocks_say(&posted, "U0PERSON137 and 62 more");
     blocks_say(&posted, "100 approvals needed");
+    blocks_say(&posted, &format!("<!subteam^{}>", mention[19]));
     let stored = settled(&dir, "apr-1");
     send(&server, &click(&posted, &stored, &users[98]));
     let updates = slack.wait_for("chat.update", 2, SOON);
@@ -333,5 +342,88 @@ fn a_message_of_the_runbookai_agent_stays_its_own_until_the_decision() {
         };
         let update = &slack.wait_for(method, count, SOON)[count - 1];
         assert!(says(update, "❌ Approval Denied"), "{}", update.body);
+    }
+}
+
+#[test]
+fn a_new_request_begins_with_whom_it_notifies_and_its_outcome_does_not() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(
+        &dir,
+        &slack,
+        "approvals:
+  mention: [S0ONCALL, U0ALICE, S0ONCALL, W0DAVE]
+safety: {approvers: {default: {minApprovals: 2}}}
+",
+    );
+    let names = "<!subteam^S0ONCALL> <@U0ALICE> <@W0DAVE>";
+    let posted = drop_in(&dir, &slack, &unposted("apr-1", &json!({})));
+    let first = json!({ "type": "section", "text": { "type": "mrkdwn", "text": names } });
+    assert_eq!(posted.body["blocks"][0], first);
+    assert_eq!(posted.body["blocks"][1]["type"], "header");
+    let text = posted.body["text"].as_str().unwrap();
+    assert_eq!(text.lines().next().unwrap(), names);
+    assert!(slack.calls_of("chat.update").is_empty());
+
+    let stored = settled(&dir, "apr-1");
+    send(&server, &click(&posted, &stored, "U0BOB"));
+    settled(&dir, "apr-1");
+    send(&server, &click(&posted, &stored, "U0CAROL"));
+    let outcome = &slack.wait_for("chat.update", 2, SOON)[1];
+    assert!(says(outcome, "✅ Approval Granted") && !says(outcome, "S0ONCALL"));
+    assert_eq!(slack.calls_of("chat.postMessage").len(), 1);
+}
+
+#[test]
+fn a_reload_changes_who_is_notified_and_the_command_line_notifies_them_too() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(&dir, &slack, "approvals: {mention: U0ALICE}\n");
+    assert!(says(
+        &drop_in(&dir, &slack, &unposted("apr-1", &json!({}))),
+        "<@U0ALICE>"
+    ));
+    fs::write(server.config_file(), "approvals: {mention: [U0BOB]}\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_log("Configuration reloaded", SOON);
+    let posted = drop_in(&dir, &slack, &unposted("apr-2", &json!({})));
+    assert!(says(&posted, "<@U0BOB>") && !says(&posted, "<@U0ALICE>"));
+    let asked = runbook(server.working_dir())
+        .args([
+            "request",
+            "--operation",
+            "x",
+            "--channel",
+            CHANNEL,
+            "--pending-dir",
+        ])
+        .arg(dir.path())
+        .env("SLACK_API_URL", slack.url())
+        .env("SLACK_BOT_TOKEN", slack.token())
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+    assert!(says(&slack.calls_of("chat.postMessage")[2], "<@U0BOB>"));
+}
+
+#[test]
+fn whom_to_notify_is_said_by_id() {
+    let many: Vec<String> = (0..21).map(|n| format!("U0{n}")).collect();
+    for (value, said) in [
+        ("[U0ALICE, bob]", "not names"),
+        ("'@alice'", "not names"),
+        ("[S0ADMINS, C0CHANNEL]", "not names"),
+        ("['<!channel>']", "not names"),
+        ("[here]", "not names"),
+        (&format!("[{}]", many.join(", ")), "names more than 20"),
+    ] {
+        let config = format!("approvals:\n  mention: {value}\n");
+        let finished = Server::builder().config(&config).start_expecting_failure();
+        let error = &finished.stderr;
+        assert_eq!(finished.status, Some(2), "{value}\n{error}");
+        let start = "runbook: error: .runbook/config.yaml: line 2, column 12: approvals.mention";
+        assert!(
+            error.starts_with(start) && error.contains(said),
+            "{value}\n{error}"
+        );
     }
 }

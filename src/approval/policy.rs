@@ -6,7 +6,7 @@ use std::fmt;
 use super::Risk;
 
 /// A Slack user id: `U` or `W`, then capitals and digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(String);
 
 impl UserId {

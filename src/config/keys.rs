@@ -109,6 +109,11 @@ pub const KEYS: &[Key] = &[
     key("safety.skipApproval", "", "the RunbookAI agent's own"),
     key("safety.blockedOperations", "", "the RunbookAI agent's own"),
     key(
+        "approvals.mention",
+        "[]",
+        "Slack user ids and user groups (S…) that are notified of each request, 20 at most",
+    ),
+    key(
         "approvals.keepDecided",
         "24h",
         "how long a decided approval stays in place before it is archived",

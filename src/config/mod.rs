@@ -10,6 +10,7 @@ mod safety;
 pub use environment::{Environment, unix_user, working_directory};
 pub use keys::{KEYS, Key};
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::effects::{Callbacks, Terms};
 use crate::logging::Format;
 use crate::outgoing::{Caller, Proxy};
 use crate::slack::api::{self, BotToken, Client};
+use crate::slack::message::Mention;
 use crate::slack::signature::SigningSecret;
 use crate::webhook::tls::PairPaths;
 use crate::webhook::{Limits, Network};
@@ -266,8 +268,28 @@ fn terms(sources: &Sources<'_>) -> Result<Terms, Complaint> {
         },
         policy: safety::policy(file)?,
         channel: channel.filter(|channel| !channel.is_empty()),
+        mention: mention(file)?,
         timeout: safety::timeout(file)?,
     })
+}
+
+/// Who is notified of a request.
+fn mention(file: &ConfigFile) -> Result<Vec<Mention>, Complaint> {
+    const KEY: &str = "approvals.mention";
+    // Blocks have room for so many.
+    const MOST: usize = 20;
+    let expected =
+        "a list of Slack user ids (U… or W…) and user group ids (S…), not names or handles";
+    let mut mention = file
+        .list(KEY, expected, Mention::parse)?
+        .unwrap_or_default();
+    let mut seen = HashSet::new();
+    mention.retain(|one| seen.insert(one.clone()));
+    if mention.len() > MOST {
+        let what = format!("names more than {MOST}; a user group names many at once");
+        return Err(file.complain_about(KEY, &what));
+    }
+    Ok(mention)
 }
 
 /// The three places where an option's value may come from.

@@ -205,7 +205,7 @@ fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, Call
 /// What a message that stands in Slack is to show.
 fn as_it_is_now(approval: &Approval, terms: &Terms) -> Message {
     match approval.status() {
-        Status::Pending => Message::request(approval, &terms.policy, Occasion::Updated),
+        Status::Pending => Message::request(approval, terms.asking(), Occasion::Updated),
         Status::Approved | Status::Denied | Status::Expired | Status::Cancelled => {
             Message::outcome(approval)
         }
@@ -228,7 +228,7 @@ fn post(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
     let channel = terms.channel_of(approval).ok_or_else(|| {
         CallError::Refused("no channel is configured, and the request names none".into())
     })?;
-    let message = Message::request(approval, &terms.policy, Occasion::Posted);
+    let message = Message::request(approval, terms.asking(), Occasion::Posted);
     let at = terms.slack.post_message(channel, &message)?;
     let operation = approval.operation();
     log::info!(approvalId:% = approval.id(), operation, channel; "Approval request posted");

@@ -30,7 +30,7 @@ use crate::live::Live;
 use crate::outgoing::CallError;
 use crate::random;
 use crate::slack::api::{Client, Identity};
-use crate::slack::message::{Notice, private};
+use crate::slack::message::{Asking, Mention, Notice, private};
 use crate::store::{Deferred, MessagePath, Store};
 use knowledge::Learned;
 use pace::Pace;
@@ -70,6 +70,8 @@ pub struct Terms {
     pub policy: Policy,
     /// Where requests are posted that name no channel of their own.
     pub channel: Option<String>,
+    /// Who is notified of a request.
+    pub mention: Vec<Mention>,
     /// How long a request stays open that does not say.
     pub timeout: Duration,
 }
@@ -336,6 +338,14 @@ impl Terms {
     /// Where a request is shown: the channel that it names, or the configured one.
     pub fn channel_of<'a>(&'a self, approval: &'a Approval) -> Option<&'a str> {
         approval.text("slackChannel").or(self.channel.as_deref())
+    }
+
+    /// What the message of a request says beside it.
+    pub fn asking(&self) -> Asking<'_> {
+        Asking {
+            policy: &self.policy,
+            mention: &self.mention,
+        }
     }
 
     pub fn message_path(&self) -> MessagePath {

@@ -5,12 +5,14 @@
 //! a preformatted block, where nothing is markup; mrkdwn has only our own words, checked user ids
 //! and, for who is no Slack user, an escaped name. Source: <https://docs.slack.dev/reference/block-kit/blocks>
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::approval::{Approval, CommandLine, Digest, Policy, Refusal, Risk, Run, Status, UserId};
+use crate::approval::{
+    Approval, CommandLine, Digest, GroupId, Policy, Refusal, Risk, Run, Status, UserId,
+};
 use crate::clock::Timestamp;
 
 /// Characters of one field of a section.
@@ -36,6 +38,39 @@ const SEEN: &str = "sha256:";
 pub struct Message {
     pub text: String,
     pub blocks: Vec<Value>,
+}
+
+/// Whoever is named so that they are notified. Displays as mrkdwn has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Mention {
+    User(UserId),
+    Group(GroupId),
+}
+
+impl Mention {
+    /// `None` for anything but an id, such as a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let group = || GroupId::parse(text).map(Self::Group);
+        UserId::parse(text).map(Self::User).or_else(group)
+    }
+}
+
+impl fmt::Display for Mention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "<@{id}>"),
+            Self::Group(id) => write!(f, "<!subteam^{id}>"),
+        }
+    }
+}
+
+/// What a request's message says beside the request itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// Who may approve, and how many must.
+    pub policy: &'a Policy,
+    /// Who is notified of it.
+    pub mention: &'a [Mention],
 }
 
 /// How a request's message gets to Slack. Slack notifies whoever a new message mentions, wherever in
@@ -73,12 +108,14 @@ pub enum Notice<'a> {
 }
 
 impl Message {
-    /// The message that asks: what is asked, who may approve, who has, and the buttons. Their
-    /// `block_id` says what was shown, and Slack signs it back to us.
-    pub fn request(approval: &Approval, policy: &Policy, occasion: Occasion) -> Self {
+    /// The message that asks: who is notified, what is asked, who may approve, who has, and the
+    /// buttons. Their `block_id` says what was shown, and Slack signs it back to us.
+    pub fn request(approval: &Approval, asking: Asking<'_>, occasion: Occasion) -> Self {
+        let Asking { policy, mention } = asking;
         let (title, _) = heading(Status::Pending);
-        let mut blocks = vec![header(title)];
-        let mut text = vec![title.to_owned()];
+        let (mut blocks, mut text) = mentions(mention);
+        blocks.push(header(title));
+        text.push(title.to_owned());
         details(approval, &mut blocks, &mut text);
         if occasion == Occasion::Updated
             && let Some(votes) = votes(approval, policy)
@@ -274,16 +311,27 @@ fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>)
     }
 }
 
+/// The blocks and the lines that notify people.
+fn mentions(mention: &[Mention]) -> (Vec<Value>, Vec<String>) {
+    if mention.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let names: Vec<String> = mention.iter().map(Mention::to_string).collect();
+    let names = names.join(" ");
+    let block = json!({ "type": "section", "text": mrkdwn(&names) });
+    (vec![block], vec![names])
+}
+
 /// Who may approve at a level, unless it is anyone, and how many must, unless it is one.
 fn quorum(risk: Risk, policy: &Policy, occasion: Occasion) -> Vec<String> {
     let (rule, needed) = (policy.rule(risk), policy.approvals_needed(risk));
     let users = rule.users.iter().map(|user| match occasion {
         Occasion::Posted => user.to_string(),
-        Occasion::Updated => format!("<@{user}>"),
+        Occasion::Updated => Mention::User(user.clone()).to_string(),
     });
     let groups = rule.groups.iter().map(|group| match occasion {
         Occasion::Posted => group.to_string(),
-        Occasion::Updated => format!("<!subteam^{group}>"),
+        Occasion::Updated => Mention::Group(group.clone()).to_string(),
     });
     let mut lines = Vec::new();
     if !rule.is_open() {
@@ -421,7 +469,10 @@ fn refused(refusal: &Refusal) -> String {
 
 /// A person as a mention when the id is Slack's, else by what counts of them: `cli:alice`.
 fn mention(id: &str) -> String {
-    UserId::parse(id).map_or_else(|| escape(&cut(id, LINE)), |id| format!("<@{id}>"))
+    UserId::parse(id).map_or_else(
+        || escape(&cut(id, LINE)),
+        |id| Mention::User(id).to_string(),
+    )
 }
 
 fn mrkdwn(text: &str) -> Value {
