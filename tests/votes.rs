@@ -1,13 +1,14 @@
-//! What a request's message says beside the request: who may approve, and who has so far.
+//! What a request's message says beside the request: who may approve, who has so far, who is notified
+//! and reminded.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, eventually, read_approval, runbook, sample, write_approval,
+    Click, Scratch, Server, eventually, now, read_approval, runbook, sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -425,5 +426,166 @@ fn whom_to_notify_is_said_by_id() {
             error.starts_with(start) && error.contains(said),
             "{value}\n{error}"
         );
+    }
+}
+
+/// Reminds a minute before the end.
+const MINUTE: &str = "approvals: {mention: [S0ONCALL], remindBeforeMs: 60000}\n";
+
+fn in_seconds(seconds: u64) -> Value {
+    let time = UNIX_EPOCH + Duration::from_secs(now() + seconds);
+    humantime::format_rfc3339_seconds(time).to_string().into()
+}
+
+/// The sample request, posted long ago, that expires in so many seconds.
+fn ending(id: &str, seconds: u64) -> Value {
+    let mut approval = sample(id);
+    approval["expiresAt"] = in_seconds(seconds);
+    approval
+}
+
+/// The threads in which something was said, each as often as it was.
+fn threads(slack: &StandIn) -> Vec<Value> {
+    let posts = slack.calls_of("chat.postMessage").into_iter();
+    let threads = posts.map(|call| call.body["thread_ts"].clone());
+    threads.filter(|ts| !ts.is_null()).collect()
+}
+
+#[test]
+fn people_are_reminded_once_however_many_servers_run_and_restart() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let servers = [0, 1].map(|_| server(&dir, &slack, MINUTE));
+    write_approval(&dir, &ending("apr-1", 30));
+    let reminder = slack.wait_for("chat.postMessage", 1, SOON).remove(0);
+    assert_eq!(reminder.body["channel"], "C1234567890");
+    assert_eq!(reminder.body["thread_ts"], "1705333800.000100");
+    assert!(says(
+        &reminder,
+        "Still waiting for a decision: scale_ecs_service"
+    ));
+    assert!(says(&reminder, "<!subteam^S0ONCALL>") && says(&reminder, "Expires: 20"));
+    assert!(buttons(&reminder).is_none() && reminder.body.get("reply_broadcast").is_none());
+    let stored = settled(&dir, "apr-1");
+    humantime::parse_rfc3339(stored["remindedAt"].as_str().unwrap()).unwrap();
+    assert_eq!(stored["status"], "pending");
+
+    drop(servers);
+    let servers = [0, 1].map(|_| server(&dir, &slack, MINUTE));
+    // Who comes later in the order of reminders tells that the first one had its turn.
+    let mut later = ending("apr-2", 40);
+    later["slackMessageTs"] = "1705333900.000200".into();
+    write_approval(&dir, &later);
+    slack.wait_for("chat.postMessage", 2, SOON);
+    settled(&dir, "apr-2");
+    drop(servers);
+    assert_eq!(threads(&slack), ["1705333800.000100", "1705333900.000200"]);
+}
+
+#[test]
+fn a_reminder_comes_as_long_before_the_end_as_is_configured() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let _server = server(&dir, &slack, "approvals: {remindBeforeMs: 3000}\n");
+    let end = UNIX_EPOCH + Duration::from_secs(now() + 6);
+    write_approval(&dir, &ending("apr-1", 6));
+    let reminder = slack.wait_for("chat.postMessage", 1, 2 * SOON).remove(0);
+    let came = SystemTime::now() - reminder.at.elapsed();
+    let before = end.duration_since(came).unwrap();
+    assert!(before <= Duration::from_secs(3), "{before:?}");
+    assert_eq!(reminder.body["blocks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn nobody_is_reminded_of_what_is_decided_expired_short_lived_or_has_had_its_reminder() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let _server = server(
+        &dir,
+        &slack,
+        "approvals: {remindBeforeMs: 60000}\nsafety: {approvalTimeoutMs: 60000}\n",
+    );
+    // It expires a whole minute after it is posted, however old it is.
+    drop_in(&dir, &slack, &unposted("posted", &json!({})));
+    for (id, changes) in [
+        (
+            "decided",
+            json!({ "status": "denied", "decidedAt": in_seconds(0) }),
+        ),
+        ("short", json!({ "requestedAt": in_seconds(0) })),
+        ("reminded", json!({ "remindedAt": "2024-01-15T15:34:00Z" })),
+        ("endless", json!({ "expiresAt": null })),
+        ("expired", json!({ "expiresAt": "2024-01-15T15:34:00Z" })),
+    ] {
+        let mut approval = ending(id, 30);
+        approval["slackMessageTs"] = format!("1705333800.{id}").into();
+        for (key, value) in changes.as_object().unwrap() {
+            approval[key] = value.clone();
+        }
+        write_approval(&dir, &approval);
+    }
+    write_approval(&dir, &ending("last", 50));
+    slack.wait_for("chat.postMessage", 2, SOON);
+    settled(&dir, "last");
+    assert_eq!(threads(&slack), ["1705333800.000100"]);
+    assert_eq!(slack.calls_of("chat.postMessage").len(), 2);
+}
+
+#[test]
+fn a_reminder_that_is_late_is_not_given_after_the_decision() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(&dir, &slack, MINUTE);
+    slack.fail_method(
+        "chat.postMessage",
+        Failure::NotOk("internal_error"),
+        Times::Next(1),
+    );
+    write_approval(&dir, &ending("apr-1", 30));
+    slack.wait_for("chat.postMessage", 1, SOON);
+    send(&server, &Click::approve("apr-1"));
+    settled(&dir, "apr-1");
+    assert_eq!(threads(&slack).len(), 1);
+    assert!(read_approval(&dir, "apr-1").get("effectsFailed").is_none());
+}
+
+#[test]
+fn a_reminder_that_a_dead_server_owed_is_given_by_the_next() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let first = server(&dir, &slack, MINUTE);
+    slack.fail_method("chat.postMessage", Failure::Hang, Times::Forever);
+    write_approval(&dir, &ending("apr-1", 30));
+    slack.wait_for("chat.postMessage", 1, SOON);
+    let reminded = read_approval(&dir, "apr-1")["remindedAt"].clone();
+    first.kill();
+    slack.recover();
+    let _second = server(&dir, &slack, MINUTE);
+    let again = &slack.wait_for("chat.postMessage", 2, SOON)[1];
+    assert_eq!(again.body["thread_ts"], "1705333800.000100");
+    assert_eq!(settled(&dir, "apr-1")["remindedAt"], reminded);
+}
+
+#[test]
+fn nobody_is_reminded_unless_it_is_configured_and_a_reload_can_do_that() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(&dir, &slack, "");
+    write_approval(&dir, &ending("apr-1", 50));
+    // That these expire tells that two rounds were made.
+    for (n, id) in ["expired-1", "expired-2"].into_iter().enumerate() {
+        write_approval(&dir, &ending(id, 0));
+        slack.wait_for("chat.update", n + 1, SOON);
+    }
+    assert!(threads(&slack).is_empty());
+    fs::write(server.config_file(), MINUTE).unwrap();
+    server.signal(Signal::HUP);
+    slack.wait_for("chat.postMessage", 1, SOON);
+    assert_eq!(threads(&slack).len(), 1);
+}
+
+#[test]
+fn when_to_remind_is_said_in_milliseconds() {
+    for value in ["soon", "-1", "1.5", "5m", "99999999999999"] {
+        let config = format!("approvals:\n  remindBeforeMs: {value}\n");
+        let finished = Server::builder().config(&config).start_expecting_failure();
+        let error = &finished.stderr;
+        assert_eq!(finished.status, Some(2), "{value}\n{error}");
+        let start = "runbook: error: .runbook/config.yaml: line 2, column 19: approvals.remindBeforeMs should be a number of milliseconds";
+        assert!(error.starts_with(start), "{value}\n{error}");
     }
 }

@@ -22,14 +22,15 @@ pub struct Approval {
     fields: Map<String, Value>,
 }
 
-/// Fields that only a decision and what follows from it bring about.
-const DECIDED: [&str; 11] = [
+/// Fields that only what becomes of a request brings about.
+const DECIDED: [&str; 12] = [
     "decidedAt",
     "decidedBy",
     "decisions",
     "effectsOwed",
     "effectsFailed",
     "agentNotifiedAt",
+    "remindedAt",
     "executedAt",
     "exitCode",
     "durationMs",

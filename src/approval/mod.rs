@@ -11,6 +11,7 @@ mod document;
 mod id;
 mod owed;
 mod policy;
+mod reminder;
 
 pub use command::{CommandLine, Run};
 pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
@@ -19,6 +20,7 @@ pub use document::{Approval, Damage, parse_object};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId};
+pub use reminder::OpenLife;
 
 use serde::{Deserialize, Serialize};
 

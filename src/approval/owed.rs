@@ -16,6 +16,8 @@ pub enum Effect {
     UpdateMessage,
     /// A Slack message that shows something else than the request by now says so.
     RetireMessage,
+    /// Whoever is to be notified is reminded in the request's thread.
+    Remind,
     /// The agent is told at its `callbackUrl`.
     NotifyAgent,
 }
@@ -27,6 +29,7 @@ impl Effect {
             Self::PostMessage => "postMessage",
             Self::UpdateMessage => "updateMessage",
             Self::RetireMessage => "retireMessage",
+            Self::Remind => "remind",
             Self::NotifyAgent => "notifyAgent",
         }
     }

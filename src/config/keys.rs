@@ -114,6 +114,11 @@ pub const KEYS: &[Key] = &[
         "Slack user ids and user groups (S…) that are notified of each request, 20 at most",
     ),
     key(
+        "approvals.remindBeforeMs",
+        "0",
+        "how long before it expires people are reminded of a request, once; 0 for never",
+    ),
+    key(
         "approvals.keepDecided",
         "24h",
         "how long a decided approval stays in place before it is archived",

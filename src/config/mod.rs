@@ -269,6 +269,7 @@ fn terms(sources: &Sources<'_>) -> Result<Terms, Complaint> {
         policy: safety::policy(file)?,
         channel: channel.filter(|channel| !channel.is_empty()),
         mention: mention(file)?,
+        remind_before: remind_before(file)?,
         timeout: safety::timeout(file)?,
     })
 }
@@ -290,6 +291,16 @@ fn mention(file: &ConfigFile) -> Result<Vec<Mention>, Complaint> {
         return Err(file.complain_about(KEY, &what));
     }
     Ok(mention)
+}
+
+/// How long before a request expires people are reminded of it; zero for never.
+fn remind_before(file: &ConfigFile) -> Result<Duration, Complaint> {
+    const LONGEST: u64 = 366 * 24 * 3600 * 1000;
+    let expected = "a number of milliseconds, at most a year";
+    let millis = file.parsed("approvals.remindBeforeMs", expected, |text| {
+        text.parse().ok().filter(|millis| *millis <= LONGEST)
+    })?;
+    Ok(Duration::from_millis(millis.unwrap_or(0)))
 }
 
 /// The three places where an option's value may come from.

@@ -47,6 +47,8 @@ enum Outcome {
     Updated(Message),
     /// The old message says that it is old.
     Retired,
+    /// The reminder stands in the thread.
+    Reminded,
     /// The agent has it.
     Notified,
     /// There was nothing to do.
@@ -169,7 +171,9 @@ fn write_down(
         }
         // It is owed still when the approval says something else by now.
         Outcome::Updated(shown) if *shown != as_it_is_now(approval, terms) => {}
-        Outcome::Updated(_) | Outcome::Retired | Outcome::Unneeded => approval.settle(owed),
+        Outcome::Updated(_) | Outcome::Retired | Outcome::Reminded | Outcome::Unneeded => {
+            approval.settle(owed);
+        }
         Outcome::Notified => {
             approval.note_agent(now);
             approval.settle(owed);
@@ -196,6 +200,7 @@ fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, Call
         Effect::RetireMessage => {
             show(&terms.slack, owed, &Message::retired(approval)).map(|()| Outcome::Retired)
         }
+        Effect::Remind => remind(terms, approval, owed),
         Effect::NotifyAgent => {
             notify_agent::call(&terms.callbacks, approval).map(|()| Outcome::Notified)
         }
@@ -215,10 +220,29 @@ fn as_it_is_now(approval: &Approval, terms: &Terms) -> Message {
 /// Whether a message may show the approval as it is now. Pending, that is only the message of what it
 /// means: nobody is to find another request under the button that they are about to click.
 fn may_show(approval: &Approval, owed: &Owed) -> bool {
+    let is_its_own = own_message(approval, owed).is_some() || owed.route.response_url.is_some();
+    approval.status() != Status::Pending || (is_its_own && !approval.shows_something_else())
+}
+
+/// The message that something owed is about, as long as it is the one that shows the request.
+fn own_message<'a>(approval: &'a Approval, owed: &Owed) -> Option<(&'a str, &'a str)> {
     let route = &owed.route;
     let at = route.channel.as_deref().zip(route.ts.as_deref());
-    let is_its_own = at == approval.message() || route.response_url.is_some();
-    approval.status() != Status::Pending || (is_its_own && !approval.shows_something_else())
+    approval.message().filter(|own| at == Some(*own))
+}
+
+/// Reminds in the request's thread, as long as somebody can still decide it there.
+fn remind(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, CallError> {
+    let now = clock::now();
+    let over = approval.expires_at().is_some_and(|expiry| expiry <= now);
+    let open = approval.status() == Status::Pending && !over;
+    let Some((channel, ts)) = own_message(approval, owed).filter(|_| open) else {
+        return Ok(Outcome::Unneeded);
+    };
+    let message = Message::reminder(approval, &terms.mention);
+    terms.slack.post_reply(channel, ts, &message)?;
+    log::info!(approvalId:% = approval.id(); "Reminder posted");
+    Ok(Outcome::Reminded)
 }
 
 fn post(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
@@ -255,6 +279,7 @@ pub fn undone(effect: Effect) -> &'static str {
     match effect {
         Effect::PostMessage => "Request not posted",
         Effect::UpdateMessage | Effect::RetireMessage => "Message not updated",
+        Effect::Remind => "Reminder not posted",
         Effect::NotifyAgent => "Agent not notified",
     }
 }
@@ -264,6 +289,7 @@ pub fn refused(effect: Effect) -> &'static str {
     match effect {
         Effect::PostMessage => "Slack refused to post the request",
         Effect::UpdateMessage | Effect::RetireMessage => "Slack refused to update the message",
+        Effect::Remind => "Slack refused to post a reminder",
         Effect::NotifyAgent => "The agent cannot be notified",
     }
 }

@@ -72,6 +72,8 @@ pub struct Terms {
     pub channel: Option<String>,
     /// Who is notified of a request.
     pub mention: Vec<Mention>,
+    /// How long before a request expires they are reminded of it; zero for never.
+    pub remind_before: Duration,
     /// How long a request stays open that does not say.
     pub timeout: Duration,
 }
@@ -271,10 +273,11 @@ impl Effects {
         }
     }
 
-    /// Puts a request off whose channel has had its fill of posts.
+    /// Puts a post off whose channel has had its fill of them.
     fn wait_for_channel(&self, id: &ApprovalId, effect: Effect) -> Option<Attempt> {
-        if effect != Effect::PostMessage {
-            return None;
+        match effect {
+            Effect::PostMessage | Effect::Remind => {}
+            Effect::UpdateMessage | Effect::RetireMessage | Effect::NotifyAgent => return None,
         }
         let approval = self.store.read(id).ok()??;
         let terms = self.terms();
@@ -345,6 +348,14 @@ impl Terms {
         Asking {
             policy: &self.policy,
             mention: &self.mention,
+        }
+    }
+
+    /// How long before a request expires people can be reminded of it; zero for never.
+    fn remind_before(&self) -> Duration {
+        match self.message_path() {
+            MessagePath::BotToken => self.remind_before,
+            MessagePath::ResponseUrl => Duration::ZERO,
         }
     }
 

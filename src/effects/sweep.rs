@@ -11,7 +11,7 @@ use crate::approval::{ApprovalId, Status};
 use crate::clock;
 use crate::metrics::{self, Counter};
 use crate::slack::message::Notice;
-use crate::store::{Chore, Deferred, MessagePath, StoreError, adopt, expire};
+use crate::store::{Chore, Deferred, MessagePath, StoreError, adopt, expire, remind};
 
 /// How often we look.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -47,7 +47,8 @@ impl Effects {
         } else {
             SHORT_PERIOD
         };
-        let chores = self.store.chores(clock::now());
+        let remind_before = self.terms().remind_before();
+        let chores = self.store.chores(clock::now(), remind_before);
         match &chores {
             Err(error) if !sweeper.blind => {
                 log::error!(reason:% = error; "Cannot see the stored approvals");
@@ -68,6 +69,9 @@ impl Effects {
                 // What is left is due again the next time.
                 _ if started.elapsed() > PERIOD => {}
                 Chore::Expire(id) => sweeper.attempt(id, "expire", |id| self.expire(id)),
+                Chore::Remind(id) => {
+                    sweeper.attempt(id, "remind of", |id| self.remind(id, remind_before));
+                }
                 Chore::Archive(id) => sweeper.attempt(id, "archive", |id| self.store.archive(id)),
                 Chore::TakeOver(id) => sweeper.attempt(id, "take over", |id| self.take_over(id)),
                 Chore::Adopt(id) => drop(sweeper.to_adopt.insert(id)),
@@ -82,6 +86,13 @@ impl Effects {
                 status: approval.status().word(),
             });
             log::info!(approvalId:% = id, operation = approval.operation(); "Approval expired");
+            self.push_owed(&approval);
+        }
+        Ok(())
+    }
+
+    fn remind(&self, id: &ApprovalId, before: Duration) -> Result<(), StoreError> {
+        if let Some(approval) = remind(&*self.store, id, before)? {
             self.push_owed(&approval);
         }
         Ok(())

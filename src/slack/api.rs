@@ -115,6 +115,25 @@ impl Client {
         )
     }
 
+    /// `chat.postMessage`: says something in a message's thread, and not in the channel.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn post_reply(
+        &self,
+        channel: &str,
+        thread_ts: &str,
+        message: &Message,
+    ) -> Result<(), CallError> {
+        let Nothing {} = self.call(
+            "chat.postMessage",
+            &json!({ "channel": channel, "thread_ts": thread_ts, "text": message.text,
+            "blocks": message.blocks, "link_names": false, "unfurl_links": false,
+            "unfurl_media": false }),
+        )?;
+        Ok(())
+    }
+
     /// `chat.update`: replaces a message.
     ///
     /// # Errors

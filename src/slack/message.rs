@@ -186,6 +186,19 @@ impl Message {
         Self::of(&text, blocks)
     }
 
+    /// What is said in a request's thread when it is about to expire.
+    pub fn reminder(approval: &Approval, mention: &[Mention]) -> Self {
+        let (mut blocks, mut text) = mentions(mention);
+        let waiting = format!("⏰ Still waiting for a decision: {}", approval.operation());
+        let mut lines = vec![cut(&waiting, LINE)];
+        let expiry = approval.expires_at();
+        lines.extend(expiry.map(|expiry| format!("Expires: {}", expiry.for_people())));
+        let lines = lines.join("\n");
+        blocks.push(json!({ "type": "section", "text": plain(&lines) }));
+        text.push(escape(&lines));
+        Self::of(&text, blocks)
+    }
+
     /// What stands where a request stood that means something else by now.
     pub fn retired(approval: &Approval) -> Self {
         let title = "🔄 Request Changed";

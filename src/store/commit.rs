@@ -152,6 +152,29 @@ pub fn adopt(
     })
 }
 
+/// Promises to remind of a pending request so long before it expires, once for all. The approval when
+/// it is due and ours to do.
+///
+/// # Errors
+/// Nothing has changed.
+pub fn remind(
+    store: &dyn Store,
+    id: &ApprovalId,
+    before: Duration,
+) -> Result<Option<Approval>, StoreError> {
+    change(store, id, &mut |approval| {
+        let now = clock::now();
+        let life = approval.open_life();
+        let due = life.is_some_and(|life| life.calls_for_reminder(before, now));
+        let Some(route) = own_message(approval).filter(|_| due) else {
+            return false;
+        };
+        approval.note_reminder(now);
+        owe(approval, Effect::Remind, route, store.owner());
+        true
+    })
+}
+
 /// Promises to show a request in Slack that is yet to be kept, so that no server shows it, too.
 pub fn promise_to_post(store: &dyn Store, approval: &mut Approval) {
     approval.forget_message();

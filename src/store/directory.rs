@@ -464,12 +464,12 @@ impl Store for Directory {
         Ok(())
     }
 
-    fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError> {
+    fn chores(&self, now: Timestamp, remind_before: Duration) -> Result<Vec<Chore>, StoreError> {
         self.stay_home()?;
         self.answers.deliver_late(&self.locks);
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
         self.index()
-            .chores(now, &is_dead)
+            .chores(now, remind_before, &is_dead)
             .map_err(io_error("list the pending directory"))
     }
 

@@ -13,7 +13,7 @@ use super::durable::{self, Stamp};
 use super::runbookai::{self, AgentFile};
 use super::watch::{Changes, Name, Place, Watch, Writer, stem};
 use super::{Census, Chore};
-use crate::approval::{Approval, ApprovalId, Status, parse_object};
+use crate::approval::{Approval, ApprovalId, OpenLife, Status, parse_object};
 use crate::clock::Timestamp;
 use crate::complaint::reason;
 
@@ -25,6 +25,8 @@ pub(super) struct Index {
     damaged: usize,
     /// Approvals that expire or go to the archive, by when.
     agenda: BTreeSet<(Timestamp, Name)>,
+    /// Pending approvals that nobody has been reminded of, by when they expire.
+    unreminded: BTreeSet<(Timestamp, Name)>,
     owing: HashSet<Name>,
     /// Requests of the RunbookAI agent, by when they were made.
     agent_requests: BTreeSet<(Timestamp, Name)>,
@@ -51,6 +53,8 @@ struct Summary {
     status: Status,
     /// When it expires or goes to the archive.
     due: Option<Timestamp>,
+    /// As long as a reminder may become due.
+    life: Option<OpenLife>,
     owes: bool,
     /// Who have promised to do what it owes.
     owners: Vec<Box<str>>,
@@ -68,6 +72,7 @@ impl Index {
             pending: 0,
             damaged: 0,
             agenda: BTreeSet::new(),
+            unreminded: BTreeSet::new(),
             owing: HashSet::new(),
             agent_requests: BTreeSet::new(),
             again: HashSet::new(),
@@ -96,6 +101,7 @@ impl Index {
     pub(super) fn chores(
         &mut self,
         now: Timestamp,
+        remind_before: Duration,
         is_dead: &dyn Fn(&str) -> bool,
     ) -> io::Result<Vec<Chore>> {
         self.refresh()?;
@@ -108,6 +114,13 @@ impl Index {
                 } else {
                     Chore::Archive(id)
                 });
+            }
+        }
+        let near = now + remind_before;
+        for (_, name) in self.unreminded.iter().take_while(|(end, _)| *end <= near) {
+            let life = self.summary(name).and_then(|summary| summary.life);
+            if life.is_some_and(|life| life.calls_for_reminder(remind_before, now)) {
+                chores.extend(ApprovalId::parse(&name.1).map(Chore::Remind));
             }
         }
         let mut known = HashMap::new();
@@ -264,6 +277,7 @@ impl Index {
         Summary {
             status: approval.status(),
             due,
+            life: approval.open_life(),
             owes: approval.owes(),
             owners: approval.owed().map(|owed| owed.owner.into()).collect(),
             unseen: place == Place::Approvals
@@ -285,6 +299,9 @@ impl Index {
                 }
                 if let Some(due) = summary.due {
                     self.agenda.insert((due, name.clone()));
+                }
+                if let Some(life) = summary.life {
+                    self.unreminded.insert((life.until, name.clone()));
                 }
                 if summary.owes {
                     self.owing.insert(name.clone());
@@ -320,6 +337,9 @@ impl Index {
                 }
                 if let Some(due) = summary.due {
                     self.agenda.remove(&(due, name.clone()));
+                }
+                if let Some(life) = summary.life {
+                    self.unreminded.remove(&(life.until, name.clone()));
                 }
                 self.owing.remove(name);
             }

@@ -13,7 +13,7 @@ mod watch;
 
 pub use commit::{
     MessagePath, Recorded, adopt, approve_by_policy, commit, expire, owe_callback, owe_update,
-    promise_to_post, withdraw,
+    promise_to_post, remind, withdraw,
 };
 pub use directory::Directory;
 
@@ -87,11 +87,12 @@ pub trait Store: Send + Sync {
     /// What stands in the way.
     fn check(&self) -> Result<(), StoreError>;
 
-    /// What has become due since it was last asked.
+    /// What has become due since it was last asked, reminders so long before a request expires; with
+    /// zero there are none.
     ///
     /// # Errors
     /// When the store cannot be listed.
-    fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError>;
+    fn chores(&self, now: Timestamp, remind_before: Duration) -> Result<Vec<Chore>, StoreError>;
 
     /// Promises, in this process's name, what dead ones had promised for an approval. `None` when
     /// there is nothing of that kind, because it is done or another process was faster.
@@ -191,6 +192,8 @@ pub struct Census {
 pub enum Chore {
     /// Its time is over and nobody has decided.
     Expire(ApprovalId),
+    /// It expires soon and nobody has decided.
+    Remind(ApprovalId),
     /// It was decided long enough ago.
     Archive(ApprovalId),
     /// Nobody has shown it in Slack, or promised to. It is told once for each change of it.
