@@ -535,6 +535,36 @@ fn json_is_the_documents_themselves_in_the_order_of_the_table() {
 }
 
 #[test]
+fn requests_of_the_runbookai_agent_are_listed_once_and_never_left_out_silently() {
+    let dir = Scratch::new();
+    let request = |id: &str| json!({"mutationId": id, "createdAt": ago(seconds(60))}).to_string();
+    fs::write(dir.join("mut-1_pending.json"), request("mut-1")).unwrap();
+    fs::write(
+        dir.join("mut-2.json"),
+        r#"{"approved":true,"approvedBy":"slack:alice"}"#,
+    )
+    .unwrap();
+    write(&dir, "mut-3", &json!({}));
+    fs::write(dir.join("mut-3_pending.json"), request("mut-3")).unwrap();
+    fs::write(dir.join("mut-4_pending.json"), request("mut-4")).unwrap();
+    fs::create_dir(dir.join(".runbookai")).unwrap();
+    fs::write(dir.join(".runbookai/mut-4.json"), "{}").unwrap();
+    let table = told(&dir, &["list"]);
+    assert_eq!(ids(&table)[..2], ["mut-1", "mut-3"], "{table}");
+    assert!(
+        table.lines().nth(1).unwrap().contains("in 3m")
+            || table.lines().nth(1).unwrap().contains("in 4m"),
+        "{table}"
+    );
+    let rest: Vec<&str> = table.lines().skip(3).collect();
+    assert_eq!(
+        rest,
+        ["unreadable: mut-4_pending.json: its id is not the file's name"]
+    );
+    assert!(told(&dir, &["show", "mut-1"]).contains("\nOperation: mutation mut-1\n"));
+}
+
+#[test]
 fn show_tells_all_that_is_known_in_a_sensible_order() {
     let dir = Scratch::new();
     let alice = json!({"id": "U061F7AUR", "username": "alice", "name": "Alice"});
