@@ -18,6 +18,7 @@ mod crash;
 mod edge;
 mod journey;
 mod layout;
+mod listing;
 mod operations;
 mod policy;
 mod readme;

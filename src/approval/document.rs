@@ -43,15 +43,22 @@ pub struct Damage(String);
 
 /// One entry of `decisions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Vote {
-    decision: Choice,
-    by: Person,
-    at: Timestamp,
+pub struct Vote {
+    pub decision: Choice,
+    pub by: Person,
+    pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// What the message showed that was clicked, as far as it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    seen: Option<Digest>,
+    pub seen: Option<Digest>,
+}
+
+impl Vote {
+    /// Whether it is about a request of this meaning. One that saw another does not count.
+    pub fn is_about(&self, meaning: Digest) -> bool {
+        self.seen.is_none_or(|seen| seen == meaning)
+    }
 }
 
 impl Approval {
@@ -186,14 +193,17 @@ impl Approval {
         Person::deserialize(self.fields.get("decidedBy")?).ok()
     }
 
+    /// Every vote, in order.
+    pub fn votes(&self) -> &[Vote] {
+        &self.votes
+    }
+
     /// The ids of the people who have approved so far what the request means now.
     pub fn approvers(&self) -> impl Iterator<Item = &str> {
         let meaning = self.digest();
         self.votes
             .iter()
-            .filter(move |vote| {
-                vote.decision == Choice::Approve && vote.seen.is_none_or(|seen| seen == meaning)
-            })
+            .filter(move |vote| vote.decision == Choice::Approve && vote.is_about(meaning))
             .map(|vote| vote.by.id.as_str())
     }
 

@@ -15,7 +15,7 @@ mod policy;
 pub use command::{CommandLine, Run};
 pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, decide};
 pub use digest::Digest;
-pub use document::{Approval, Damage, parse_object};
+pub use document::{Approval, Damage, Vote, parse_object};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed};
 pub use policy::{LevelRule, Policy, UserId};

@@ -9,6 +9,7 @@ mod request;
 mod run;
 mod show;
 mod signals;
+mod terminal;
 mod wait;
 mod webhook;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::desk::{Office, exit, id, outcome};
 use super::live_line::LiveLine;
-use super::print;
+use super::{print, terminal};
 use crate::approval::{Approval, ApprovalId};
 use crate::cli::Parsed;
 use crate::client::{self, Desk, Waited};
@@ -66,7 +66,7 @@ pub(super) fn wait(
 pub(super) fn tell(desk: &Desk<'_>, approval: &Approval, form: Form) -> Exit {
     print(&match form {
         Form::Line => format!("{}\n", outcome(approval)),
-        Form::Json => String::from_utf8_lossy(&approval.to_bytes()).into_owned(),
+        Form::Json => terminal::json(approval),
     });
     if let Err(error) = client::note_agent(desk, approval.id()) {
         log::warn!(approvalId:% = approval.id(), reason:% = error;

@@ -215,7 +215,7 @@ impl Directory {
 
     /// Reads every approval in a folder.
     fn list_folder(&self, folder: &Path) -> Result<Listing, StoreError> {
-        let failed = || io_error("list the pending directory");
+        let failed = || io_error(format!("list {}", folder.display()));
         let mut listing = Listing::default();
         for file in std::fs::read_dir(folder).map_err(failed())? {
             let file = file.map_err(failed())?.file_name();
@@ -246,10 +246,18 @@ impl Directory {
             Some(AgentFile::Answer) => Ok(None),
             Some(AgentFile::Request { .. }) => {
                 let id = stem.strip_suffix(runbookai::REQUEST);
-                let id = id.and_then(ApprovalId::parse);
-                Ok(id
-                    .and_then(|id| self.find(&id).ok()?)
-                    .map(|(found, _)| found))
+                let Some(id) = id.and_then(ApprovalId::parse) else {
+                    return Ok(None);
+                };
+                match self.find(&id) {
+                    // What has a file of its own is listed by that.
+                    Ok(found) => Ok(found
+                        .filter(|(_, source)| !matches!(source, Source::File(_)))
+                        .map(|(found, _)| found)),
+                    Err(StoreError::AnsweredElsewhere) => Ok(None),
+                    Err(StoreError::Damaged { damage, .. }) => Err(damage),
+                    Err(error) => Err(Damage::new(error.to_string())),
+                }
             }
             None => {
                 let id = ApprovalId::parse(name)
