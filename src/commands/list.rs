@@ -38,12 +38,12 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let office = Office::open(parsed, environment, Reach::Looks)?;
     let listing = find(&office.store, scope).map_err(|error| office.complain(&error.into()))?;
     match Form::of(parsed) {
-        Form::Line => print(&table(&Terminal::of(environment), scope, &listing)),
+        Form::Line => print(&table(&Terminal::of(environment), scope, &listing))?,
         Form::Json => {
             let documents = listing.approvals.iter();
             let documents = documents.map(|approval| Value::Object(approval.fields().clone()));
             let text = format!("{:#}\n", Value::Array(documents.collect()));
-            print(&PrintableJson(&text).to_string());
+            print(&PrintableJson(&text).to_string())?;
             for (name, damage) in &listing.unreadable {
                 let what = unreadable(name, damage);
                 // Whoever wants the array may not want to hear of the rest.

@@ -51,8 +51,8 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     };
     let asked = ask(parsed, &office, &desk, approval)?;
     match (form, waits) {
-        (Form::Line, _) => print(&format!("{}\n", asked.id())),
-        (Form::Json, false) => print(&terminal::json(&asked)),
+        (Form::Line, _) => print(&format!("{}\n", asked.id()))?,
+        (Form::Json, false) => print(&terminal::json(&asked))?,
         (Form::Json, true) => {}
     }
     if !waits {

@@ -35,7 +35,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     print(&match Form::of(parsed) {
         Form::Line => sheet(&approval, &Terminal::of(environment)),
         Form::Json => terminal::json(&approval),
-    });
+    })?;
     Ok(Exit::Done)
 }
 
