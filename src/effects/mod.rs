@@ -157,7 +157,7 @@ impl Effects {
     /// One thread's life: jobs as they come due.
     fn work(&self) {
         while let Some(mut job) = self.queue.next() {
-            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job.task)));
+            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job)));
             let attempt = attempt.unwrap_or_else(|_| {
                 log::error!("An effect panicked; this is a bug");
                 Attempt::Again {
@@ -165,7 +165,6 @@ impl Effects {
                     why: String::new(),
                 }
             });
-            job.attempts += 1;
             match attempt {
                 Attempt::Done(approval) => {
                     self.queue.finish(&job);
@@ -198,12 +197,16 @@ impl Effects {
         }
     }
 
-    /// Tries once.
-    fn attempt(&self, task: &mut Task) -> Attempt {
-        match task {
-            Task::Owed(id, effect) => self
-                .wait_for_channel(id, *effect)
-                .unwrap_or_else(|| carry_out(&*self.store, &self.terms(), id, *effect)),
+    /// Tries once, unless it is not its turn: to wait for that is no attempt.
+    fn attempt(&self, job: &mut Job) -> Attempt {
+        if let Task::Owed(id, effect) = &job.task
+            && let Some(later) = self.wait_for_channel(id, *effect)
+        {
+            return later;
+        }
+        job.attempts += 1;
+        match &mut job.task {
+            Task::Owed(id, effect) => carry_out(&*self.store, &self.terms(), id, *effect),
             Task::Note(id, _, note) => match note.take() {
                 Some(note) => carry_out::note(&*self.store, id, *note),
                 None => Attempt::Done(None),
