@@ -12,6 +12,7 @@
 mod harness;
 mod stand_in;
 
+mod adoption;
 mod attacks;
 mod cli;
 mod crash;

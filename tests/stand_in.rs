@@ -40,6 +40,8 @@ pub struct Call {
     pub at: Instant,
     /// How the call was refused; `None` when Slack would have been content.
     pub error: Option<String>,
+    /// What Slack answered; null when it failed.
+    pub answer: Value,
 }
 
 /// A way for Slack to fail.
@@ -130,6 +132,13 @@ impl StandIn {
 
     pub fn calls_of(&self, method: &str) -> Vec<Call> {
         self.slack.state().calls_of(method)
+    }
+
+    /// The calls of a method with which Slack was content.
+    pub fn done(&self, method: &str) -> Vec<Call> {
+        let mut calls = self.calls_of(method);
+        calls.retain(|call| call.error.is_none());
+        calls
     }
 
     /// Waits for at least `count` calls of a method and returns them all; panics with every call when they do not come.
@@ -294,7 +303,26 @@ impl Call {
             body,
             at: Instant::now(),
             error: None,
+            answer: Value::Null,
         }
+    }
+
+    /// The blocks of the message that it carries.
+    pub fn blocks(&self) -> &[Value] {
+        self.body["blocks"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The block of the buttons, if its message has any.
+    pub fn buttons(&self) -> Option<&Value> {
+        let mut blocks = self.blocks().iter();
+        blocks.find(|block| block["type"] == "actions")
+    }
+
+    /// The approval that the buttons decide.
+    pub fn approval_id(&self) -> &str {
+        let buttons = self.buttons().expect("the message has buttons");
+        let value = buttons["elements"][0]["value"].as_str();
+        value.expect("a button has a value")
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -357,6 +385,7 @@ impl State {
         }
         let answer = self.answer(call);
         call.error = answer["error"].as_str().map(str::to_owned);
+        call.answer = answer.clone();
         match (call.method.as_str(), call.error.as_deref()) {
             ("response_url", None) => http(200, "text/plain", "", "ok"),
             (_, Some("used_url" | "no_such_path")) => json_reply(404, "", &answer),
