@@ -28,7 +28,7 @@ fn shown(dir: &Scratch, id: &str) -> Value {
 }
 
 /// A dropped request with some fields set, and those that are null taken away.
-fn request(id: &str, changes: Value) -> Value {
+fn request(id: &str, changes: &Value) -> Value {
     let mut approval = dropped(id, "C0DEPLOYS");
     let fields = approval.as_object_mut().unwrap();
     for (key, value) in changes.as_object().unwrap() {
@@ -100,7 +100,7 @@ fn the_message_shows_the_whole_request_as_documented() {
         &dir,
         &request(
             "apr-full",
-            json!({
+            &json!({
                 "riskLevel": "critical",
                 "description": "Room for the sale",
                 "requestedBy": "<@U0ASKER01>",
@@ -125,7 +125,8 @@ fn the_message_shows_the_whole_request_as_documented() {
     let plain = |text: &str| json!({"type": "plain_text", "text": text, "emoji": false});
     let label = |text: &str| json!({"type": "plain_text", "text": text, "emoji": true});
     let rollback = "aws ecs update-service --desired-count 4";
-    let operation = "Operation: Room for the sale\nscale_ecs_service\nservice: checkout-api\ndesiredCount: 8";
+    let operation =
+        "Operation: Room for the sale\nscale_ecs_service\nservice: checkout-api\ndesiredCount: 8";
     assert_eq!(
         body,
         json!({
@@ -181,7 +182,7 @@ fn what_is_not_asked_is_not_shown_and_only_high_and_critical_ask_twice() {
         ("apr-none", Value::Null, "Risk Level: HIGH 🟠", true),
     ] {
         let bare = json!({ "riskLevel": level, "args": null, "rollbackCommand": null });
-        write_approval(&dir, &request(id, bare));
+        write_approval(&dir, &request(id, &bare));
         shown(&dir, id);
         let call = slack.done(POST).pop().unwrap();
         assert_eq!(call.approval_id(), id);
@@ -221,7 +222,7 @@ fn the_channel_is_the_requests_own_then_the_configured_ones() {
         let (slack, dir) = (StandIn::start(), Scratch::new());
         let server = Server::builder().dir(&dir).slack(&slack).config(config);
         let _server = server.env("SLACK_DEFAULT_CHANNEL", variable).start();
-        write_approval(&dir, &request("apr-1", json!({ "slackChannel": own })));
+        write_approval(&dir, &request("apr-1", &json!({ "slackChannel": own })));
         let call = &slack.wait_for(POST, 1, SOON)[0];
         assert_eq!(
             call.body["channel"], expected,
@@ -282,12 +283,7 @@ fn what_was_dropped_while_no_server_ran_is_posted_by_the_next_and_by_no_other_af
         shown(&dir, &sentinel);
         assert!(server.terminate().success());
     }
-    let expected = [
-        "apr-1",
-        "apr-sentinel0",
-        "apr-sentinel1",
-        "apr-sentinel2",
-    ];
+    let expected = ["apr-1", "apr-sentinel0", "apr-sentinel1", "apr-sentinel2"];
     assert_eq!(posted(&slack), expected);
 }
 
@@ -329,7 +325,7 @@ fn without_a_channel_or_a_token_a_request_waits_with_one_warning_and_can_be_deci
         } else {
             "C0DEPLOYS".into()
         };
-        write_approval(&dir, &request("apr-1", json!({ "slackChannel": channel })));
+        write_approval(&dir, &request("apr-1", &json!({ "slackChannel": channel })));
         let unseen = read_approval(&dir, "apr-1");
         let log = server.wait_for_log(WARNING, SOON);
         assert!(log.contains("a bot token and a channel"), "{log}");
@@ -352,11 +348,14 @@ fn without_a_channel_or_a_token_a_request_waits_with_one_warning_and_can_be_deci
 #[test]
 fn a_reload_that_names_a_channel_posts_what_had_none() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
-    let server = Server::builder().dir(&dir).slack(&slack).config("safety: {}");
+    let server = Server::builder()
+        .dir(&dir)
+        .slack(&slack)
+        .config("safety: {}");
     let server = server.start();
     let nowhere = json!({ "slackChannel": null });
-    write_approval(&dir, &request("apr-1", nowhere.clone()));
-    write_approval(&dir, &request("apr-2", nowhere.clone()));
+    write_approval(&dir, &request("apr-1", &nowhere));
+    write_approval(&dir, &request("apr-2", &nowhere));
     eventually("both to be seen", SOON, || {
         let log = server.log();
         let seen = log
@@ -365,7 +364,7 @@ fn a_reload_that_names_a_channel_posts_what_had_none() {
             .sum::<usize>();
         (seen == 2).then_some(())
     });
-    write_approval(&dir, &request("apr-gone", nowhere));
+    write_approval(&dir, &request("apr-gone", &nowhere));
     fs::remove_file(dir.join("apr-gone.json")).unwrap();
     let config = "incident: {slack: {approvalChannel: C0LATE}}\nsafety: {approvalTimeoutMs: 60000}";
     fs::write(server.config_file(), config).unwrap();
@@ -404,7 +403,7 @@ fn nothing_is_posted_but_what_is_open_whole_and_unseen() {
     let mut kept = vec![("apr-seen.json", sample("apr-seen").to_string())];
     let decided = |status: &str, id: &str| {
         let decided = json!({ "status": status, "decidedAt": "2099-01-01T00:00:00Z" });
-        request(id, decided).to_string()
+        request(id, &decided).to_string()
     };
     kept.push(("apr-yes.json", decided("approved", "apr-yes")));
     kept.push(("apr-no.json", decided("denied", "apr-no")));
@@ -412,7 +411,7 @@ fn nothing_is_posted_but_what_is_open_whole_and_unseen() {
     kept.push(("apr-never.json", decided("cancelled", "apr-never")));
     // It stands where others look for messages, under a name of its own.
     let no_channel = json!({ "slackMessageTs": "1705333800.000100", "slackChannel": null });
-    kept.push(("apr-ts.json", request("apr-ts", no_channel).to_string()));
+    kept.push(("apr-ts.json", request("apr-ts", &no_channel).to_string()));
     for name in [
         "half-written.json",
         "not-json.json",
@@ -438,7 +437,7 @@ fn nothing_is_posted_but_what_is_open_whole_and_unseen() {
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let past = json!({ "expiresAt": "2020-01-01T00:00:00Z" });
-    write_approval(&dir, &request("apr-past", past));
+    write_approval(&dir, &request("apr-past", &past));
     write_approval(&dir, &dropped("apr-last", "C0DEPLOYS"));
     shown(&dir, "apr-last");
     eventually("the late one to be closed", SOON, || {
@@ -517,12 +516,14 @@ fn no_text_however_long_or_hostile_keeps_a_message_from_slack_or_pings_anybody()
         ] {
             hostile[field] = long.clone().into();
         }
-        write_approval(&dir, &request(&id, hostile));
+        write_approval(&dir, &request(&id, &hostile));
         shown(&dir, &id);
         let post = slack.calls_of(POST).pop().unwrap();
         assert_eq!(post.error, None, "{piece:?}");
         let clicker = format!("U0ALICE{n}");
-        let click = Click::approve(&id).on(&post).by(&clicker, &piece.repeat(100));
+        let click = Click::approve(&id)
+            .on(&post)
+            .by(&clicker, &piece.repeat(100));
         assert_eq!(server.interact(&click.payload()).status, 200);
         let update = slack.wait_for("chat.update", n + 1, SOON).pop().unwrap();
         assert_eq!(update.error, None, "{piece:?} {:?}", update.answer);

@@ -14,6 +14,7 @@ mod stand_in;
 
 mod adoption;
 mod attacks;
+mod binding;
 mod cli;
 mod crash;
 mod edge;

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -59,6 +60,20 @@ pub enum Failure {
     /// HTTP 200 with a page of HTML.
     Garbage,
     CloseWithoutAnswer,
+}
+
+/// Answers that are held back until this is dropped.
+pub struct Held<'a> {
+    slack: &'a Slack,
+    method: &'static str,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.slack.state();
+        state.held.retain(|method| *method != self.method);
+        self.slack.changed.notify_all();
+    }
 }
 
 /// How many calls a failure meets.
@@ -124,6 +139,15 @@ impl StandIn {
         state.planned.clear();
         state.recoveries += 1;
         self.slack.changed.notify_all();
+    }
+
+    /// Lets calls of this method arrive, and answers them once what this returns is dropped.
+    pub fn hold(&self, method: &'static str) -> Held<'_> {
+        self.slack.state().held.push(method);
+        Held {
+            slack: &self.slack,
+            method,
+        }
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -193,10 +217,10 @@ struct State {
     calls: Vec<Call>,
     answers: HashMap<String, Value>,
     planned: Vec<Planned>,
+    held: Vec<&'static str>,
     recoveries: u64,
     connections: HashMap<u64, TcpStream>,
     accepted: u64,
-    posted: u32,
     stopped: bool,
 }
 
@@ -249,8 +273,13 @@ impl Slack {
         let mut writer = stream;
         while let Some(head) = Head::read(&mut reader)? {
             let body = head.read_body(&mut reader, Unframed::Empty)?;
-            match self.receive(Call::new(&head, &body)) {
-                Reply::Http(bytes) => writer.write_all(&bytes)?,
+            let call = Call::new(&head, &body);
+            let method = call.method.clone();
+            match self.receive(call) {
+                Reply::Http(bytes) => {
+                    self.wait_while_held(&method);
+                    writer.write_all(&bytes)?;
+                }
                 Reply::Hang(recoveries) => {
                     self.wait_for_recovery(recoveries);
                     break;
@@ -270,6 +299,11 @@ impl Slack {
         state.calls.push(call);
         self.changed.notify_all();
         reply
+    }
+
+    fn wait_while_held(&self, method: &str) {
+        let waiting = |state: &mut State| state.held.contains(&method) && !state.stopped;
+        drop(self.changed.wait_while(self.state(), waiting));
     }
 
     fn wait_for_recovery(&self, recoveries: u64) {
@@ -342,10 +376,10 @@ impl Default for State {
             calls: Vec::new(),
             answers: HashMap::new(),
             planned: Vec::new(),
+            held: Vec::new(),
             recoveries: 0,
             connections: HashMap::new(),
             accepted: 0,
-            posted: 0,
             stopped: false,
         }
     }
@@ -412,7 +446,7 @@ impl State {
         }
     }
 
-    fn answer(&mut self, call: &Call) -> Value {
+    fn answer(&self, call: &Call) -> Value {
         let method = call.method.as_str();
         if method == "response_url" {
             return self.respond(call).err().unwrap_or_else(|| ok(json!({})));
@@ -436,9 +470,9 @@ impl State {
                 "team_id": "T0001", "user_id": "U0RUNBOOK", "bot_id": "B0RUNBOOK",
                 "is_enterprise_install": false,
             })),
-            "chat.postMessage" => self.post(call),
+            "chat.postMessage" => Self::post(call),
             "chat.update" => update(call),
-            "chat.postEphemeral" => self.post_ephemeral(call),
+            "chat.postEphemeral" => Self::post_ephemeral(call),
             "views.open" => self.open_view(call),
             "views.publish" => publish_view(call),
             "users.info" => user_info(call),
@@ -463,14 +497,14 @@ impl State {
         check_message(call)
     }
 
-    fn post(&mut self, call: &Call) -> Result<Value, Value> {
+    fn post(call: &Call) -> Result<Value, Value> {
         let channel = match call.argument("channel") {
             "" => return Err(not_ok("channel_not_found")),
             id if is_conversation(id) => id,
             _name => "C0BYNAME01",
         };
         check_message(call)?;
-        let ts = self.fresh_ts();
+        let ts = Self::fresh_ts();
         let message = json!({
             "type": "message", "user": "U0RUNBOOK", "bot_id": "B0RUNBOOK", "ts": ts,
             "text": call.body["text"], "blocks": call.body["blocks"],
@@ -478,11 +512,11 @@ impl State {
         Ok(json!({"channel": channel, "ts": ts, "message": message}))
     }
 
-    fn post_ephemeral(&mut self, call: &Call) -> Result<Value, Value> {
+    fn post_ephemeral(call: &Call) -> Result<Value, Value> {
         match (call.argument("channel"), call.argument("user")) {
             ("", _) => Err(not_ok("channel_not_found")),
             (_, "") => Err(not_ok("user_not_in_channel")),
-            _ => check_message(call).map(|()| json!({"message_ts": self.fresh_ts()})),
+            _ => check_message(call).map(|()| json!({"message_ts": Self::fresh_ts()})),
         }
     }
 
@@ -503,11 +537,13 @@ impl State {
         check_view(&call.body["view"])
     }
 
-    fn fresh_ts(&mut self) -> String {
-        self.posted += 1;
+    /// No two messages have the same one, not even in two workspaces.
+    fn fresh_ts() -> String {
+        static POSTED: AtomicU32 = AtomicU32::new(1);
+        let number = POSTED.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let seconds = now.expect("the clock is past 1970").as_secs();
-        format!("{seconds}.{:06}", self.posted)
+        format!("{seconds}.{number:06}")
     }
 }
 
