@@ -600,3 +600,48 @@ fn a_request_that_is_decided_while_its_post_hangs_shows_the_decision() {
     assert!(slack.done(POST).is_empty());
     assert_eq!(read_approval(&dir, "apr-1")["status"], "denied");
 }
+
+#[test]
+fn a_request_that_can_just_be_read_can_still_be_read_when_it_was_posted_and_decided() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    // Written as tightly as can be, and much longer with every item on a line of its own.
+    let args = json!({ "ids": vec![7; 200_000] });
+    let request = request("apr-1", &json!({ "args": args })).to_string();
+    assert!(request.len() < 1 << 20);
+    fs::write(dir.join(".unfinished"), &request).unwrap();
+    fs::rename(dir.join(".unfinished"), dir.join("apr-1.json")).unwrap();
+    let post = slack.wait_for(POST, 1, SOON).remove(0);
+    shown(&dir, "apr-1");
+    let click = Click::approve("apr-1").on(&post);
+    assert_eq!(server.interact(&click.payload()).status, 200);
+    let update = &slack.wait_for("chat.update", 1, SOON)[0];
+    assert_eq!(update.error, None);
+    eventually("nothing to be owed", SOON, || {
+        let stored = read_approval(&dir, "apr-1");
+        assert_eq!(stored["status"], "approved");
+        stored.get("effectsOwed").is_none().then_some(())
+    });
+    assert_eq!(server.get("/health").json()["pendingApprovals"], 0);
+    assert!(!server.log().contains("Unreadable"), "{}", server.log());
+}
+
+#[test]
+fn a_request_that_would_become_too_large_to_be_read_is_left_as_it_is() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    server.expect_errors();
+    let mut request = request("apr-1", &json!({ "unknown": "" }));
+    let room = (1 << 20) - request.to_string().len();
+    request["unknown"] = "x".repeat(room).into();
+    let text = request.to_string();
+    fs::write(dir.join(".unfinished"), &text).unwrap();
+    fs::rename(dir.join(".unfinished"), dir.join("apr-1.json")).unwrap();
+    server.wait_for_log("Cannot adopt an approval", SOON);
+    server.wait_for_log("it would be larger than 1 MiB", SOON);
+    let click = Click::approve("apr-1");
+    assert_eq!(server.interact(&click.payload()).status, 500);
+    assert!(server.terminate().success());
+    assert!(slack.calls_of(POST).is_empty());
+    assert_eq!(fs::read_to_string(dir.join("apr-1.json")).unwrap(), text);
+}
