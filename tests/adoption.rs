@@ -311,6 +311,29 @@ fn when_a_server_dies_while_its_post_hangs_another_posts() {
 }
 
 #[test]
+fn a_server_without_a_token_takes_a_promise_over_and_keeps_it_for_one_with_a_token() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    slack.fail_method(POST, Failure::Hang, Times::Forever);
+    let dying = Server::builder().dir(&dir).slack(&slack).start();
+    write_approval(&dir, &dropped("apr-1", "C0DEPLOYS"));
+    slack.wait_for(POST, 1, SOON);
+    dying.kill();
+    let poor = Server::builder()
+        .dir(&dir)
+        .slack(&slack)
+        .without_token()
+        .start();
+    poor.wait_for_log("posting it needs a bot token and a channel", SOON);
+    // It is no refusal of Slack's.
+    assert_eq!(read_approval(&dir, "apr-1")["status"], "pending");
+    assert!(poor.terminate().success());
+    slack.recover();
+    let _rich = Server::builder().dir(&dir).slack(&slack).start();
+    shown(&dir, "apr-1");
+    assert_eq!(posted(&slack), ["apr-1"]);
+}
+
+#[test]
 fn without_a_channel_or_a_token_a_request_waits_with_one_warning_and_can_be_decided() {
     const WARNING: &str = "Nobody sees a request";
     for with_token in [true, false] {
