@@ -628,10 +628,12 @@ fn a_request_that_is_decided_while_its_post_hangs_shows_the_decision() {
 fn a_request_that_can_just_be_read_can_still_be_read_when_it_was_posted_and_decided() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let server = Server::builder().dir(&dir).slack(&slack).start();
-    // Written as tightly as can be, and much longer with every item on a line of its own.
-    let args = json!({ "ids": vec![7; 200_000] });
+    // Written as tightly as can be, and much longer with every item on a line of its own, far to the right.
+    let deep = (0..100).fold(json!(vec![7; 6000]), |inner, _| json!([inner]));
+    let args = json!({ "deep": deep });
     let request = request("apr-1", &json!({ "args": args })).to_string();
-    assert!(request.len() < 1 << 20);
+    let pretty = format!("{:#}", serde_json::from_str::<Value>(&request).unwrap());
+    assert!(request.len() < 1 << 16 && pretty.len() > 1 << 20);
     fs::write(dir.join(".unfinished"), &request).unwrap();
     fs::rename(dir.join(".unfinished"), dir.join("apr-1.json")).unwrap();
     let post = slack.wait_for(POST, 1, SOON).remove(0);
