@@ -670,3 +670,24 @@ fn a_request_that_would_become_too_large_to_be_read_is_left_as_it_is() {
     assert!(slack.calls_of(POST).is_empty());
     assert_eq!(fs::read_to_string(dir.join("apr-1.json")).unwrap(), text);
 }
+
+#[test]
+fn a_request_nested_as_deeply_as_json_may_be_is_counted_posted_and_decided() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    for (n, nest) in [|inner| json!([inner]), |inner| json!({ "k": inner })]
+        .into_iter()
+        .enumerate()
+    {
+        let id = format!("apr-{n}");
+        let deep: Value = (0..120).fold(json!(7), |inner, _| nest(inner));
+        write_approval(&dir, &request(&id, &json!({ "args": { "deep": deep } })));
+        // Whoever comes first reads it.
+        assert_eq!(server.get("/health").json()["pendingApprovals"], 1);
+        shown(&dir, &id);
+        let post = slack.done(POST).pop().unwrap();
+        let click = Click::approve(&id).on(&post);
+        assert_eq!(server.interact(&click.payload()).status, 200);
+        assert_eq!(server.get("/health").json()["pendingApprovals"], 0);
+    }
+}
