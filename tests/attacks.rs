@@ -242,8 +242,15 @@ fn what_slack_did_not_sign_changes_nothing_and_does_not_learn_why() {
     }
     // A flood is not told one by one: a hundred a minute are enough.
     assert!(refused > 100);
-    let told = || server.log().matches("Signature verification failed").count();
-    eventually("the failures to be told", SOON, || (told() >= 100).then_some(()));
+    let told = || {
+        server
+            .log()
+            .matches("Signature verification failed")
+            .count()
+    };
+    eventually("the failures to be told", SOON, || {
+        (told() >= 100).then_some(())
+    });
     assert_eq!(told(), 100);
     assert!(slack.calls().is_empty(), "{:?}", slack.calls());
 

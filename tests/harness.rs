@@ -33,7 +33,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::stand_in::{Head, StandIn, Unframed, header};
+use crate::stand_in::{Call, Head, StandIn, Unframed, header};
 
 /// The signing secret of a server that was given no other: the one of Slack's published example.
 pub const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
@@ -164,6 +164,15 @@ pub fn sample(id: &str) -> Value {
         "slackChannel": "C1234567890",
         "status": "pending",
     })
+}
+
+/// The sample as another program drops it: nobody has shown it in Slack yet.
+pub fn dropped(id: &str, channel: &str) -> Value {
+    let mut approval = sample(id);
+    let fields = approval.as_object_mut().expect("the sample is an object");
+    fields.shift_remove("slackMessageTs");
+    fields.insert("slackChannel".into(), channel.into());
+    approval
 }
 
 /// Puts an approval where a server looks for it, as any program may: under another name first.
@@ -930,6 +939,17 @@ impl Click {
 
     pub fn action_id(self, action_id: &str) -> Self {
         self.set("/actions/0/action_id", action_id)
+    }
+
+    /// On the buttons of a message that was posted.
+    pub fn on(self, posted: &Call) -> Self {
+        let word = |value: &Value| value.as_str().expect("text").to_owned();
+        let buttons = posted.buttons().expect("the message has buttons");
+        self.message(
+            &word(&posted.answer["channel"]),
+            &word(&posted.answer["ts"]),
+        )
+        .block_id(&word(&buttons["block_id"]))
     }
 
     /// The block of the buttons, which binds the click to what was shown.

@@ -9,10 +9,14 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+mod agent;
 mod harness;
 mod stand_in;
 
+mod adoption;
 mod attacks;
+mod binding;
+mod callbacks;
 mod cli;
 mod crash;
 mod edge;

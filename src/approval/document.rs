@@ -136,6 +136,11 @@ impl Approval {
         format!("{:#}\n", Value::Object(self.fields.clone())).into_bytes()
     }
 
+    /// The document on one line, with its end: as short as it can be.
+    pub fn to_line(&self) -> Vec<u8> {
+        format!("{}\n", Value::Object(self.fields.clone())).into_bytes()
+    }
+
     pub fn id(&self) -> &ApprovalId {
         &self.id
     }

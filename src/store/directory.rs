@@ -283,7 +283,7 @@ impl Directory {
             &folder,
             &name,
             &self.temporary(),
-            &approval.to_bytes(),
+            &document(approval)?,
             like,
         )
     }
@@ -291,7 +291,7 @@ impl Directory {
     /// Writes a new approval to where nothing is.
     fn write_new(&self, approval: &Approval) -> io::Result<Durability> {
         let temporary = self.path.join(self.temporary());
-        durable::create(&temporary, &approval.to_bytes(), None)?;
+        durable::create(&temporary, &document(approval)?, None)?;
         if let Err(error) = durable::move_to(&temporary, &self.file(approval.id())) {
             let _ = std::fs::remove_file(&temporary);
             return Err(error);
@@ -538,6 +538,18 @@ impl Drop for Directory {
             self.locks.forget_own(&self.owner, home.alive);
         }
     }
+}
+
+/// An approval as it is written. It stays small enough to be read again.
+///
+/// # Errors
+/// That is more than it can.
+fn document(approval: &Approval) -> io::Result<Vec<u8>> {
+    let fits = |bytes: &Vec<u8>| bytes.len() as u64 <= durable::LARGEST;
+    Some(approval.to_bytes())
+        .filter(fits)
+        .or_else(|| Some(approval.to_line()).filter(fits))
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it would be larger than 1 MiB"))
 }
 
 /// Names in the archive. An id that was used before keeps its first record: the next gets a number.
