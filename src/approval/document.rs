@@ -259,7 +259,8 @@ impl Approval {
 
     /// Whether a Slack message shows it, be it what it meant before.
     pub fn is_shown(&self) -> bool {
-        self.text("slackMessageTs").is_some()
+        let ts = self.value("slackMessageTs");
+        ts.is_some_and(|ts| !ts.is_null() && ts != "")
     }
 
     /// Whether the message is known to show what the request means now.
