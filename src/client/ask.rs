@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Desk, Error};
+use super::{Desk, Error, PATH};
 use crate::approval::{Approval, ApprovalId, Effect, Status};
 use crate::clock;
 use crate::effects::{Attempt, carry_out, give_up_posting, note_down};
@@ -88,13 +88,7 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
             return Err(Error::Slack(why));
         }
         if desk.is_stopped(pause)? {
-            let withdrawn = withdraw(
-                desk.store,
-                &id,
-                None,
-                Some("whoever asked went away"),
-                desk.terms.message_path(),
-            )?;
+            let withdrawn = withdraw(desk.store, &id, None, Some("whoever asked went away"), PATH)?;
             return Ok(withdrawn.unwrap_or(asked));
         }
         attempt = match unnoted {

@@ -33,7 +33,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::approval::{Approval, ApprovalId, Effect, Status};
 use crate::effects::{Attempt, Terms, carry_out};
-use crate::store::{Store, StoreError};
+use crate::store::{MessagePath, Store, StoreError};
+
+/// How messages change of what is decided here: by a token, be it not ours. A server that has one does
+/// what this process leaves owed.
+const PATH: MessagePath = MessagePath::BotToken;
 
 /// What everything here works with.
 #[derive(Clone, Copy)]
