@@ -12,6 +12,7 @@
 mod harness;
 mod stand_in;
 
+mod asking;
 mod attacks;
 mod cli;
 mod crash;
