@@ -881,12 +881,12 @@ fn whoever_waits_sees_a_decision_however_it_is_written_and_whenever() {
                 }
             }
             let waiting = waiting.start();
-            asleep(&waiting);
+            waiting.wait_until_asleep();
             // What it is not told about does not end it.
             let mut approval = sample("apr-1");
             approval["comment"] = "thinking".into();
             decide(&dir, &approval);
-            asleep(&waiting);
+            waiting.wait_until_asleep();
             approval["status"] = "denied".into();
             approval["reason"] = "no".into();
             decide(&dir, &approval);
@@ -899,24 +899,6 @@ fn whoever_waits_sees_a_decision_however_it_is_written_and_whenever() {
     }
 }
 
-/// Waits until a command sleeps in `poll`, which is where waiting is.
-fn asleep(errand: &Errand) {
-    eventually("it to wait", SOON, || {
-        let pid = errand.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let child = children.unwrap_or_default();
-        let pid = child
-            .split_whitespace()
-            .next()
-            .map_or(pid.to_string(), str::to_owned);
-        let place = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-        let waits = ["7 ", "271 ", "73 "]
-            .iter()
-            .any(|call| place.starts_with(call));
-        waits.then_some(())
-    });
-}
-
 #[test]
 fn a_file_that_is_half_written_for_a_moment_is_waited_for_and_one_that_stays_so_is_an_error() {
     let dir = Scratch::new();
@@ -924,7 +906,7 @@ fn a_file_that_is_half_written_for_a_moment_is_waited_for_and_one_that_stays_so_
     write_approval(&dir, &sample("apr-2"));
     write_approval(&dir, &sample("apr-3"));
     let waits = ["apr-1", "apr-2", "apr-3"].map(|id| wait(id).dir(&dir).start());
-    waits.iter().for_each(asleep);
+    waits.iter().for_each(Errand::wait_until_asleep);
     for id in ["apr-1", "apr-2"] {
         fs::write(dir.join(format!("{id}.json")), r#"{"id": "apr-"#).unwrap();
     }
@@ -1016,7 +998,7 @@ fn whoever_goes_away_while_asking_withdraws_and_whoever_only_looks_does_not() {
             .start();
         asking.wait_for("apr-1\n");
         let looking = wait("apr-1").dir(&dir).start();
-        asleep(&looking);
+        looking.wait_until_asleep();
         asking.signal(signal);
         let line = format!("cancelled by cli:{}: whoever asked went away", unix_user());
         assert_prints(&asking.wait(), 5, &format!("apr-1\n{line}"));
@@ -1027,7 +1009,7 @@ fn whoever_goes_away_while_asking_withdraws_and_whoever_only_looks_does_not() {
 
         write_approval(&dir, &sample("apr-2"));
         let looking = wait("apr-2").dir(&dir).start();
-        asleep(&looking);
+        looking.wait_until_asleep();
         looking.signal(signal);
         assert_ne!(looking.wait().status, Some(0));
         assert_eq!(read_approval(&dir, "apr-2"), sample("apr-2"));
@@ -1245,7 +1227,7 @@ fn a_hundred_wait_at_once_and_each_is_told_of_its_own_decision() {
             wait(id).dir(&dir).start()
         })
         .collect();
-    waits.iter().for_each(asleep);
+    waits.iter().for_each(Errand::wait_until_asleep);
     let server = Server::builder().dir(&dir).without_token().start();
     for (n, id) in ids.iter().enumerate() {
         let click = if n % 2 == 0 {

@@ -670,6 +670,7 @@ pub struct Client {
     files: Vec<(String, String)>,
     stdin: Vec<u8>,
     wrapper: Vec<OsString>,
+    place: Option<PathBuf>,
 }
 
 /// The channel of requests that name none.
@@ -687,6 +688,7 @@ impl Client {
             files: Vec::new(),
             stdin: Vec::new(),
             wrapper: Vec::new(),
+            place: None,
         }
     }
 
@@ -737,6 +739,12 @@ impl Client {
         self
     }
 
+    /// Starts it in this directory instead of a fresh one.
+    pub fn place(mut self, place: impl AsRef<Path>) -> Self {
+        self.place = Some(place.as_ref().to_owned());
+        self
+    }
+
     /// Runs it to its end.
     pub fn finish(self) -> Finished {
         self.start().wait()
@@ -765,7 +773,7 @@ impl Client {
                     .filter_map(|(name, value)| Some((name, value?))),
             )
             .envs(&self.env)
-            .current_dir(working_dir.path())
+            .current_dir(self.place.as_deref().unwrap_or(working_dir.path()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -818,6 +826,23 @@ impl Errand {
     pub fn kill(&self) -> Finished {
         self.signal(Signal::KILL);
         self.wait()
+    }
+
+    /// Waits until it sleeps in `poll`, which is where it waits for a decision. A wrapper that has not become it is
+    /// looked through.
+    pub fn wait_until_asleep(&self) {
+        eventually("it waits", PATIENCE, || {
+            let children = format!("/proc/{0}/task/{0}/children", self.pid);
+            let children = fs::read_to_string(children).unwrap_or_default();
+            let child = children.split(' ').next().filter(|pid| !pid.is_empty());
+            let pid = child.map_or_else(|| self.pid.to_string(), str::to_owned);
+            let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+            // `poll` on x86-64, `ppoll` there and on AArch64.
+            let polls = ["7 ", "271 ", "73 "]
+                .iter()
+                .any(|number| call.starts_with(number));
+            polls.then_some(())
+        });
     }
 
     pub fn is_running(&self) -> bool {

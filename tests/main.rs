@@ -23,5 +23,6 @@ mod operations;
 mod policy;
 mod readme;
 mod runbookai;
+mod running;
 mod store;
 mod witness;
