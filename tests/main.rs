@@ -16,6 +16,7 @@ mod asking;
 mod attacks;
 mod cli;
 mod crash;
+mod crash_asking;
 mod edge;
 mod journey;
 mod layout;
