@@ -692,7 +692,7 @@ fn asking_twice_for_the_same_attaches_and_asking_for_something_else_changes_noth
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let again = |id: &str| ask(id).dir(&dir).slack(&slack);
     let decide = |args: &[&str]| {
-        let decided = Client::new(args).dir(&dir).finish();
+        let decided = Client::new(args).dir(&dir).slack(&slack).finish();
         assert_eq!(decided.status, Some(0), "{decided:?}");
     };
     for (n, (id, outcome, status)) in [
@@ -739,7 +739,7 @@ fn asking_twice_for_the_same_attaches_and_asking_for_something_else_changes_noth
             let hint = "runbook: hint: another --id asks for something else";
             assert_refused(&refused, 1, &[&said, hint]);
         }
-        assert_eq!(all_files(&dir), files, "{id}");
+        assert!(all_files(&dir) == files, "{id} has changed");
         assert_eq!(slack.calls().len(), calls, "{id}");
         let waits = again(id).and(&["--wait"]).start();
         match outcome {
@@ -1084,7 +1084,7 @@ fn a_terminal_decides_whatever_the_policy_says_and_the_message_shows_who() {
             let said = format!("runbook: error: apr-1 was already {line} (20");
             assert!(refused.stderr.starts_with(&said), "{refused:?}");
         }
-        assert_eq!(all_files(&dir), before);
+        assert!(all_files(&dir) == before, "something has changed");
         assert_eq!(slack.calls_of("chat.update").len(), 1);
     }
 }
