@@ -7,7 +7,7 @@ mod file;
 mod keys;
 mod safety;
 
-pub use environment::{Environment, unix_user, working_directory};
+pub use environment::{Environment, ignores, unix_user, working_directory};
 pub use keys::{KEYS, Key};
 
 use std::ffi::{OsStr, OsString};
