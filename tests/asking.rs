@@ -346,7 +346,7 @@ fn a_usage_error_is_one_line_and_nothing_is_asked() {
         ),
         (
             "run -- true",
-            "--operation is missing: it says what is to happen",
+            "the command was not run: --operation is missing: it says what is to happen",
         ),
         ("wait", "wait needs an id: runbook wait ID [OPTIONS]"),
         (
@@ -372,7 +372,7 @@ fn a_usage_error_is_one_line_and_nothing_is_asked() {
     assert_refused(
         &empty.finish(),
         2,
-        &["runbook: error: the command is empty"],
+        &["runbook: error: the command was not run: the command is empty"],
     );
     for command in ["wait", "approve", "deny", "cancel"] {
         let refused = Client::new([command, "../etc/passwd"]).dir(&dir).finish();

@@ -285,11 +285,11 @@ fn a_command_that_nobody_could_read_whole_is_not_even_asked_for() {
     for (refused, said) in [
         (
             long,
-            "runbook: error: the command is too long to be shown whole in Slack\nrunbook: hint: put it into a script\n",
+            "runbook: error: the command was not run: the command is too long to be shown whole in Slack\nrunbook: hint: put it into a script\n",
         ),
         (
             strange,
-            "runbook: error: the command has a word that is not UTF-8\n",
+            "runbook: error: the command was not run: the command has a word that is not UTF-8\n",
         ),
     ] {
         assert_eq!(
@@ -384,7 +384,7 @@ fn what_has_changed_since_it_was_asked_is_not_run() {
             write_approval(&scene.dir, &changed);
             let ran = running.wait();
             assert_eq!((ran.status, &*ran.stdout), (Some(1), ""), "{key}: {ran:?}");
-            let said = "runbook: error: apr-1 says something else than what was asked\n";
+            let said = "runbook: error: the command was not run: apr-1 says something else than what was asked\n";
             assert_eq!(ran.stderr, said, "{key}");
             assert_eq!(scene.times(), 0, "{key}");
             assert!(scene.stored().get("executedAt").is_none());
@@ -402,7 +402,7 @@ fn what_somebody_put_there_as_approved_is_not_run_unless_it_is_the_very_same() {
     write_approval(&scene.dir, &lie);
     let refused = |ran: &Finished| {
         assert_eq!((ran.status, &*ran.stdout), (Some(1), ""), "{ran:?}");
-        let said = "runbook: error: apr-1 was asked before and meant something else\n";
+        let said = "runbook: error: the command was not run: apr-1 was asked before and meant something else\n";
         assert!(ran.stderr.starts_with(said), "{ran:?}");
     };
     refused(&scene.marking().finish());
@@ -425,7 +425,11 @@ fn a_file_that_is_damaged_or_gone_runs_nothing() {
         fs::write(scene.dir.join("apr-1.json"), text).unwrap();
         let ran = running.wait();
         assert_eq!((ran.status, &*ran.stdout), (Some(1), ""), "{text}: {ran:?}");
-        assert!(ran.stderr.starts_with("runbook: error: "), "{ran:?}");
+        assert!(
+            ran.stderr
+                .starts_with("runbook: error: the command was not run: "),
+            "{ran:?}"
+        );
         let again = scene.marking().finish();
         assert_eq!(
             (again.status, &*again.stdout),
@@ -675,7 +679,7 @@ fn in_another_directory_it_is_another_request() {
     let (scene, elsewhere) = (Scene::new(), Scratch::new());
     assert_eq!(scene.approved(scene.run(&["false"])).status, Some(1));
     let other = scene.run(&["false"]).place(&elsewhere).finish();
-    let said = "runbook: error: apr-1 was asked before and meant something else\n";
+    let said = "runbook: error: the command was not run: apr-1 was asked before and meant something else\n";
     assert!(
         other.status == Some(1) && other.stderr.starts_with(said),
         "{other:?}"
@@ -754,7 +758,11 @@ fn a_claim_that_cannot_be_written_or_is_not_confirmed_runs_nothing() {
         ];
         let ran = scene.marking().wrapper(traced).finish();
         assert_eq!((ran.status, &*ran.stdout), (Some(1), ""), "{call}: {ran:?}");
-        assert!(ran.stderr.starts_with("runbook: error: cannot "), "{ran:?}");
+        assert!(
+            ran.stderr
+                .starts_with("runbook: error: the command was not run: cannot "),
+            "{ran:?}"
+        );
         assert_eq!(scene.times(), 0, "{call}");
         assert_eq!(
             scene.stored().get("executedAt").is_some(),
