@@ -150,6 +150,22 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// Displays JSON so that it can steer no terminal and is the same JSON: the format itself wants only
+/// the oldest control characters escaped, and terminals obey more of them.
+pub struct PrintableJson<'a>(pub &'a str);
+
+impl fmt::Display for PrintableJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        self.0.chars().try_for_each(|c| match c {
+            // Between values; inside of text it is escaped already.
+            '\n' => f.write_char(c),
+            c if steers(c) => write!(f, "\\u{:04x}", u32::from(c)),
+            c => f.write_char(c),
+        })
+    }
+}
+
 /// Whether a character moves the cursor, ends a line or turns the direction of writing.
 pub fn steers(c: char) -> bool {
     c.is_control()

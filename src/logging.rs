@@ -3,7 +3,6 @@
 //! A record's key-value pairs are its details. As text, a detail is an indented line:
 //! `approvalId` becomes `  Approval ID: apr-abc123`; the key `note` stands without a label.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::str::FromStr;
 
@@ -11,7 +10,7 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 
 use crate::clock;
-use crate::complaint::{Printable, steers};
+use crate::complaint::{Printable, PrintableJson};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,16 +88,8 @@ fn json(record: &Record) -> String {
             .into_iter()
             .map(|(key, value)| (key, value.into())),
     );
-    // JSON wants only the oldest control characters escaped; terminals obey more of them.
-    let mut line = String::new();
-    for c in serde_json::Value::Object(object).to_string().chars() {
-        if steers(c) {
-            let _ = write!(line, "\\u{:04x}", u32::from(c));
-        } else {
-            line.push(c);
-        }
-    }
-    line + "\n"
+    let line = serde_json::Value::Object(object).to_string();
+    format!("{}\n", PrintableJson(&line))
 }
 
 fn details(record: &Record) -> Vec<(String, String)> {

@@ -33,7 +33,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::stand_in::{Head, StandIn, Unframed, header};
+use crate::stand_in::{Call, Head, StandIn, Unframed, header};
 
 /// The signing secret of a server that was given no other: the one of Slack's published example.
 pub const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
@@ -164,6 +164,15 @@ pub fn sample(id: &str) -> Value {
         "slackChannel": "C1234567890",
         "status": "pending",
     })
+}
+
+/// The sample as another program drops it: nobody has shown it in Slack yet.
+pub fn dropped(id: &str, channel: &str) -> Value {
+    let mut approval = sample(id);
+    let fields = approval.as_object_mut().expect("the sample is an object");
+    fields.shift_remove("slackMessageTs");
+    fields.insert("slackChannel".into(), channel.into());
+    approval
 }
 
 /// Puts an approval where a server looks for it, as any program may: under another name first.
@@ -661,6 +670,251 @@ impl Drop for Server {
     }
 }
 
+/// A command that asks, runs, waits or decides, to be started.
+///
+/// It has a fresh working directory, which is its home, too, and of the environment only `PATH` and what the test gives.
+pub struct Client {
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    files: Vec<(String, String)>,
+    stdin: Vec<u8>,
+    wrapper: Vec<OsString>,
+    place: Option<PathBuf>,
+}
+
+/// The channel of requests that name none.
+pub const CHANNEL: &str = "C0DEPLOYS";
+
+/// How long a command may take that nothing holds up.
+const ERRAND: Duration = Duration::from_secs(20);
+
+impl Client {
+    /// `request`, `run`, `wait`… and what follows it.
+    pub fn new<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Self {
+        Self {
+            args: args.into_iter().map(Into::into).collect(),
+            env: BTreeMap::new(),
+            files: Vec::new(),
+            stdin: Vec::new(),
+            wrapper: Vec::new(),
+            place: None,
+        }
+    }
+
+    /// Further arguments.
+    pub fn and(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(Into::into));
+        self
+    }
+
+    /// The directory of pending approvals; without one it is below the working directory.
+    pub fn dir(self, dir: impl AsRef<Path>) -> Self {
+        self.env("RUNBOOK_PENDING_DIR", dir.as_ref())
+    }
+
+    /// Slack, with a token and a channel to post to.
+    pub fn slack(self, slack: &StandIn) -> Self {
+        self.env("SLACK_API_URL", slack.url())
+            .env("SLACK_BOT_TOKEN", slack.token())
+            .env("SLACK_DEFAULT_CHANNEL", CHANNEL)
+    }
+
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.env.remove(OsStr::new(name));
+        self
+    }
+
+    /// The text of `.runbook/config.yaml` in the working directory.
+    pub fn config(mut self, yaml: &str) -> Self {
+        self.files
+            .push((".runbook/config.yaml".into(), yaml.to_owned()));
+        self
+    }
+
+    /// What it finds on its standard input; nothing unless the test says so.
+    pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.stdin = bytes.as_ref().to_vec();
+        self
+    }
+
+    /// Starts it through another program, as [`Builder::wrapper`] does.
+    pub fn wrapper<I: IntoIterator<Item: Into<OsString>>>(mut self, wrapper: I) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Starts it in this directory instead of a fresh one.
+    pub fn place(mut self, place: impl AsRef<Path>) -> Self {
+        self.place = Some(place.as_ref().to_owned());
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn finish(self) -> Finished {
+        self.start().wait()
+    }
+
+    pub fn start(self) -> Errand {
+        let working_dir = Scratch::new();
+        for (path, text) in &self.files {
+            let file = working_dir.join(path);
+            fs::create_dir_all(file.parent().expect("a file has a directory"))
+                .and_then(|()| fs::write(&file, text))
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+        }
+        let plain = runbook(working_dir.path());
+        let words: Vec<&OsStr> = (self.wrapper.iter().map(OsString::as_os_str))
+            .chain([plain.get_program()])
+            .chain(self.args.iter().map(OsString::as_os_str))
+            .collect();
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
+            .env_clear()
+            .envs(
+                plain
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .envs(&self.env)
+            .current_dir(self.place.as_deref().unwrap_or(working_dir.path()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut stdin = child.stdin.take().expect("standard input is piped");
+        let input = self.stdin;
+        // Whoever does not read its input leaves it; that is no failure of this.
+        thread::spawn(move || stdin.write_all(&input));
+        Errand {
+            pid: child.id(),
+            stdout: Transcript::of(child.stdout.take().expect("standard output is piped")),
+            stderr: Transcript::of(child.stderr.take().expect("standard error is piped")),
+            child: Mutex::new(child),
+            command: format!("{command:?}"),
+            working_dir,
+        }
+    }
+}
+
+/// A [`Client`] under way. Dropping it kills it.
+pub struct Errand {
+    pid: u32,
+    child: Mutex<Child>,
+    stdout: Arc<Transcript>,
+    stderr: Arc<Transcript>,
+    command: String,
+    working_dir: Scratch,
+}
+
+impl Errand {
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub fn working_dir(&self) -> &Path {
+        self.working_dir.path()
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let mut child = self.child();
+        if child.try_wait().expect("look at the command").is_none() {
+            kill_process(Pid::from_child(&child), signal).expect("signal the command");
+        }
+    }
+
+    /// Ends it as a crash does, with SIGKILL.
+    pub fn kill(&self) -> Finished {
+        self.signal(Signal::KILL);
+        self.wait()
+    }
+
+    /// Waits until it sleeps in `poll`, which is where it waits for a decision. A wrapper that has not become it is
+    /// looked through.
+    pub fn wait_until_asleep(&self) {
+        eventually("it waits", PATIENCE, || {
+            let children = format!("/proc/{0}/task/{0}/children", self.pid);
+            let children = fs::read_to_string(children).unwrap_or_default();
+            let child = children.split(' ').next().filter(|pid| !pid.is_empty());
+            let pid = child.map_or_else(|| self.pid.to_string(), str::to_owned);
+            let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+            // `poll` on x86-64, `ppoll` there and on AArch64.
+            let polls = ["7 ", "271 ", "73 "]
+                .iter()
+                .any(|number| call.starts_with(number));
+            polls.then_some(())
+        });
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child().try_wait().expect("look at it").is_none()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) -> Finished {
+        let ended = || self.child().try_wait().expect("look at the command");
+        let what = format!("{} ends", self.command);
+        let status = eventually(&what, ERRAND, ended);
+        for transcript in [&self.stdout, &self.stderr] {
+            transcript.wait_for_end(Duration::from_secs(2));
+        }
+        Finished {
+            status: status.code(),
+            stdout: self.stdout.so_far(),
+            stderr: self.stderr.so_far(),
+        }
+    }
+
+    /// Standard output, byte for byte.
+    pub fn output(&self) -> Vec<u8> {
+        self.stdout.heard().bytes.clone()
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+
+    /// Waits until standard output holds this text; panics when it does not come.
+    pub fn wait_for(&self, text: &str) -> String {
+        self.stdout.wait_for(text, PATIENCE).unwrap_or_else(|| {
+            let (stdout, stderr) = (self.stdout.so_far(), self.stderr.so_far());
+            panic!("no {text:?} on standard output: {stdout:?}, {stderr:?}")
+        })
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
+        drop(child);
+        let (stdout, stderr) = (self.stdout.so_far(), self.stderr.so_far());
+        if thread::panicking() {
+            let shown: String = stdout.chars().take(2000).collect();
+            eprintln!(
+                "command: {}\nstandard output:\n{shown}\nstandard error:\n{stderr}",
+                self.command
+            );
+        } else {
+            assert!(!stderr.contains("panicked"), "{}: {stderr}", self.command);
+        }
+    }
+}
+
 /// What a program has written to one of its streams, read by a thread of its own.
 struct Transcript {
     heard: Mutex<Heard>,
@@ -878,6 +1132,27 @@ impl Click {
         Self::on_button("deny", "❌ Deny", "danger", id)
     }
 
+    /// A click on a message as it was posted: its own block, value and place.
+    pub fn on_posted(action_id: &str, posted: &Call, approval: &Value) -> Self {
+        let blocks = posted.body["blocks"].as_array().expect("a post has blocks");
+        let buttons = blocks
+            .iter()
+            .find(|block| block["type"] == "actions")
+            .expect("the message has buttons");
+        let mut elements = buttons["elements"].as_array().expect("a list").iter();
+        let button = elements
+            .find(|button| button["action_id"] == action_id)
+            .expect("a button of that kind");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let (style, label) = (text(&button["style"]), text(&button["text"]["text"]));
+        Self::on_button(action_id, &label, &style, &text(&button["value"]))
+            .block_id(&text(&buttons["block_id"]))
+            .message(
+                &text(&approval["slackChannel"]),
+                &text(&approval["slackMessageTs"]),
+            )
+    }
+
     fn on_button(action_id: &str, label: &str, style: &str, value: &str) -> Self {
         static CLICKS: AtomicU64 = AtomicU64::new(1);
         let number = CLICKS.fetch_add(1, Ordering::Relaxed);
@@ -930,6 +1205,17 @@ impl Click {
 
     pub fn action_id(self, action_id: &str) -> Self {
         self.set("/actions/0/action_id", action_id)
+    }
+
+    /// On the buttons of a message that was posted.
+    pub fn on(self, posted: &Call) -> Self {
+        let word = |value: &Value| value.as_str().expect("text").to_owned();
+        let buttons = posted.buttons().expect("the message has buttons");
+        self.message(
+            &word(&posted.answer["channel"]),
+            &word(&posted.answer["ts"]),
+        )
+        .block_id(&word(&buttons["block_id"]))
     }
 
     /// The block of the buttons, which binds the click to what was shown.

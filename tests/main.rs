@@ -9,19 +9,27 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+mod agent;
 mod harness;
 mod stand_in;
 
+mod adoption;
+mod asking;
 mod attacks;
+mod binding;
+mod callbacks;
 mod cli;
 mod crash;
+mod crash_asking;
 mod edge;
 mod journey;
 mod layout;
+mod listing;
 mod operations;
 mod policy;
 mod readme;
 mod runbookai;
+mod running;
 mod store;
 mod votes;
 mod witness;

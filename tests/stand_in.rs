@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -40,6 +41,8 @@ pub struct Call {
     pub at: Instant,
     /// How the call was refused; `None` when Slack would have been content.
     pub error: Option<String>,
+    /// What Slack answered; null when it failed.
+    pub answer: Value,
 }
 
 /// A way for Slack to fail.
@@ -59,6 +62,20 @@ pub enum Failure {
     /// HTTP 200 with a page of HTML.
     Garbage,
     CloseWithoutAnswer,
+}
+
+/// Answers that are held back until this is dropped.
+pub struct Held<'a> {
+    slack: &'a Slack,
+    method: &'static str,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.slack.state();
+        state.held.retain(|method| *method != self.method);
+        self.slack.changed.notify_all();
+    }
 }
 
 /// How many calls a failure meets.
@@ -126,6 +143,15 @@ impl StandIn {
         self.slack.changed.notify_all();
     }
 
+    /// Lets calls of this method arrive, and answers them once what this returns is dropped.
+    pub fn hold(&self, method: &'static str) -> Held<'_> {
+        self.slack.state().held.push(method);
+        Held {
+            slack: &self.slack,
+            method,
+        }
+    }
+
     /// All calls but `auth.test`, which every server makes when it starts.
     pub fn calls(&self) -> Vec<Call> {
         let mut calls = self.slack.state().calls.clone();
@@ -135,6 +161,13 @@ impl StandIn {
 
     pub fn calls_of(&self, method: &str) -> Vec<Call> {
         self.slack.state().calls_of(method)
+    }
+
+    /// The calls of a method with which Slack was content.
+    pub fn done(&self, method: &str) -> Vec<Call> {
+        let mut calls = self.calls_of(method);
+        calls.retain(|call| call.error.is_none());
+        calls
     }
 
     /// Waits for at least `count` calls of a method and returns them all; panics with every call when they do not come.
@@ -189,10 +222,10 @@ struct State {
     calls: Vec<Call>,
     answers: HashMap<String, Value>,
     planned: Vec<Planned>,
+    held: Vec<&'static str>,
     recoveries: u64,
     connections: HashMap<u64, TcpStream>,
     accepted: u64,
-    posted: u32,
     stopped: bool,
 }
 
@@ -247,8 +280,13 @@ impl Slack {
         let mut writer = stream;
         while let Some(head) = Head::read(&mut reader)? {
             let body = head.read_body(&mut reader, Unframed::Empty)?;
-            match self.receive(Call::new(&head, &body)) {
-                Reply::Http(bytes) => writer.write_all(&bytes)?,
+            let call = Call::new(&head, &body);
+            let method = call.method.clone();
+            match self.receive(call) {
+                Reply::Http(bytes) => {
+                    self.wait_while_held(&method);
+                    writer.write_all(&bytes)?;
+                }
                 Reply::Hang(recoveries) => {
                     self.wait_for_recovery(recoveries);
                     break;
@@ -272,6 +310,11 @@ impl Slack {
         state.calls.push(call);
         self.changed.notify_all();
         reply
+    }
+
+    fn wait_while_held(&self, method: &str) {
+        let waiting = |state: &mut State| state.held.contains(&method) && !state.stopped;
+        drop(self.changed.wait_while(self.state(), waiting));
     }
 
     fn wait_for_recovery(&self, recoveries: u64) {
@@ -305,7 +348,26 @@ impl Call {
             body,
             at: Instant::now(),
             error: None,
+            answer: Value::Null,
         }
+    }
+
+    /// The blocks of the message that it carries.
+    pub fn blocks(&self) -> &[Value] {
+        self.body["blocks"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// The block of the buttons, if its message has any.
+    pub fn buttons(&self) -> Option<&Value> {
+        let mut blocks = self.blocks().iter();
+        blocks.find(|block| block["type"] == "actions")
+    }
+
+    /// The approval that the buttons decide.
+    pub fn approval_id(&self) -> &str {
+        let buttons = self.buttons().expect("the message has buttons");
+        let value = buttons["elements"][0]["value"].as_str();
+        value.expect("a button has a value")
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -325,10 +387,10 @@ impl Default for State {
             calls: Vec::new(),
             answers: HashMap::new(),
             planned: Vec::new(),
+            held: Vec::new(),
             recoveries: 0,
             connections: HashMap::new(),
             accepted: 0,
-            posted: 0,
             stopped: false,
         }
     }
@@ -369,6 +431,7 @@ impl State {
         }
         let answer = self.answer(call);
         call.error = answer["error"].as_str().map(str::to_owned);
+        call.answer = answer.clone();
         let reply = match (call.method.as_str(), call.error.as_deref()) {
             ("response_url", None) => http(200, "text/plain", "", "ok"),
             (_, Some("used_url" | "no_such_path")) => json_reply(404, "", &answer),
@@ -399,7 +462,7 @@ impl State {
         }
     }
 
-    fn answer(&mut self, call: &Call) -> Value {
+    fn answer(&self, call: &Call) -> Value {
         let method = call.method.as_str();
         if method == "response_url" {
             return self.respond(call).err().unwrap_or_else(|| ok(json!({})));
@@ -423,9 +486,9 @@ impl State {
                 "team_id": "T0001", "user_id": "U0RUNBOOK", "bot_id": "B0RUNBOOK",
                 "is_enterprise_install": false,
             })),
-            "chat.postMessage" => self.post(call),
+            "chat.postMessage" => Self::post(call),
             "chat.update" => update(call),
-            "chat.postEphemeral" => self.post_ephemeral(call),
+            "chat.postEphemeral" => Self::post_ephemeral(call),
             "views.open" => self.open_view(call),
             "views.publish" => publish_view(call),
             "users.info" => user_info(call),
@@ -450,14 +513,14 @@ impl State {
         check_message(call)
     }
 
-    fn post(&mut self, call: &Call) -> Result<Value, Value> {
+    fn post(call: &Call) -> Result<Value, Value> {
         let channel = match call.argument("channel") {
             "" => return Err(not_ok("channel_not_found")),
             id if is_conversation(id) => id,
             _name => "C0BYNAME01",
         };
         check_message(call)?;
-        let ts = self.fresh_ts();
+        let ts = Self::fresh_ts();
         let message = json!({
             "type": "message", "user": "U0RUNBOOK", "bot_id": "B0RUNBOOK", "ts": ts,
             "text": call.body["text"], "blocks": call.body["blocks"],
@@ -465,11 +528,11 @@ impl State {
         Ok(json!({"channel": channel, "ts": ts, "message": message}))
     }
 
-    fn post_ephemeral(&mut self, call: &Call) -> Result<Value, Value> {
+    fn post_ephemeral(call: &Call) -> Result<Value, Value> {
         match (call.argument("channel"), call.argument("user")) {
             ("", _) => Err(not_ok("channel_not_found")),
             (_, "") => Err(not_ok("user_not_in_channel")),
-            _ => check_message(call).map(|()| json!({"message_ts": self.fresh_ts()})),
+            _ => check_message(call).map(|()| json!({"message_ts": Self::fresh_ts()})),
         }
     }
 
@@ -490,11 +553,13 @@ impl State {
         check_view(&call.body["view"])
     }
 
-    fn fresh_ts(&mut self) -> String {
-        self.posted += 1;
+    /// No two messages have the same one, not even in two workspaces.
+    fn fresh_ts() -> String {
+        static POSTED: AtomicU32 = AtomicU32::new(1);
+        let number = POSTED.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let seconds = now.expect("the clock is past 1970").as_secs();
-        format!("{seconds}.{:06}", self.posted)
+        format!("{seconds}.{number:06}")
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
-use super::Approval;
+use super::{Approval, Status};
 use crate::clock::Timestamp;
 
 /// A program with its arguments. Displays as a shell reads it: pasted into one, it is the same
@@ -122,6 +122,13 @@ impl Approval {
             code,
             millis: number("durationMs").map_or(0, i64::unsigned_abs),
         }))
+    }
+
+    /// Whether it is approved and its command has yet to start or to end.
+    pub fn awaits_run(&self) -> bool {
+        self.status() == Status::Approved
+            && self.command().is_some()
+            && matches!(self.run(), None | Some(Run::Claimed))
     }
 
     /// Takes the command up, for once and for all. Whoever asked knows the decision by that.

@@ -44,15 +44,22 @@ pub struct Damage(String);
 
 /// One entry of `decisions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Vote {
-    decision: Choice,
-    by: Person,
-    at: Timestamp,
+pub struct Vote {
+    pub decision: Choice,
+    pub by: Person,
+    pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// What the message showed that was clicked, as far as it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    seen: Option<Digest>,
+    pub seen: Option<Digest>,
+}
+
+impl Vote {
+    /// Whether it is about a request of this meaning. One that saw another does not count.
+    pub fn is_about(&self, meaning: Digest) -> bool {
+        self.seen.is_none_or(|seen| seen == meaning)
+    }
 }
 
 impl Approval {
@@ -130,6 +137,11 @@ impl Approval {
         format!("{:#}\n", Value::Object(self.fields.clone())).into_bytes()
     }
 
+    /// The document on one line, with its end: as short as it can be.
+    pub fn to_line(&self) -> Vec<u8> {
+        format!("{}\n", Value::Object(self.fields.clone())).into_bytes()
+    }
+
     pub fn id(&self) -> &ApprovalId {
         &self.id
     }
@@ -187,14 +199,17 @@ impl Approval {
         Person::deserialize(self.fields.get("decidedBy")?).ok()
     }
 
+    /// Every vote, in order.
+    pub fn votes(&self) -> &[Vote] {
+        &self.votes
+    }
+
     /// The ids of the people who have approved so far what the request means now.
     pub fn approvers(&self) -> impl Iterator<Item = &str> {
         let meaning = self.digest();
         self.votes
             .iter()
-            .filter(move |vote| {
-                vote.decision == Choice::Approve && vote.seen.is_none_or(|seen| seen == meaning)
-            })
+            .filter(move |vote| vote.decision == Choice::Approve && vote.is_about(meaning))
             .map(|vote| vote.by.id.as_str())
     }
 
@@ -245,7 +260,8 @@ impl Approval {
 
     /// Whether a Slack message shows it, be it what it meant before.
     pub fn is_shown(&self) -> bool {
-        self.text("slackMessageTs").is_some()
+        let ts = self.value("slackMessageTs");
+        ts.is_some_and(|ts| !ts.is_null() && ts != "")
     }
 
     /// Whether the message is known to show what the request means now.

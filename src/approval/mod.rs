@@ -16,7 +16,7 @@ mod reminder;
 pub use command::{CommandLine, Run};
 pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
 pub use digest::Digest;
-pub use document::{Approval, Damage, parse_object};
+pub use document::{Approval, Damage, Vote, parse_object};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId};

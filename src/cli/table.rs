@@ -211,7 +211,7 @@ pub const COMMANDS: &[Command] = &[
             PENDING_DIR,
             QUIET_LOG_LEVEL,
         ],
-        variables: &[NO_COLOR_VARIABLE],
+        variables: &[NO_COLOR_VARIABLE, COLUMNS_VARIABLE],
         examples: &[
             "runbook list",
             "runbook list --all --json | jq -r '.[] | select(.status == \"denied\") | .id'",
@@ -361,6 +361,10 @@ const PROXY_VARIABLE: Variable = Variable {
 const NO_COLOR_VARIABLE: Variable = Variable {
     name: "NO_COLOR",
     help: "no colours, whatever its value",
+};
+const COLUMNS_VARIABLE: Variable = Variable {
+    name: "COLUMNS",
+    help: "how wide a table may be, where no terminal says that",
 };
 const POSTING_VARIABLES: &[Variable] = &[TOKEN_VARIABLE, API_VARIABLE, PROXY_VARIABLE];
 const UPDATING_VARIABLES: &[Variable] = &[

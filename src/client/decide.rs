@@ -1,7 +1,7 @@
 //! Decisions and withdrawals from the terminal of this machine.
 
 use super::wait::read;
-use super::{Desk, Error};
+use super::{Desk, Error, PATH};
 use crate::approval::{
     Approval, ApprovalId, Ballot, Choice, Mandate, Person, Refusal, Route, Verdict, Voter,
 };
@@ -43,8 +43,7 @@ pub fn decide_from_terminal(
         trigger_id: None,
         at: clock::now(),
     };
-    let path = desk.terms.message_path();
-    let recorded = commit(desk.store, &ballot, Mandate::Terminal, path)?;
+    let recorded = commit(desk.store, &ballot, Mandate::Terminal, PATH)?;
     let Some(recorded) = recorded else {
         return Ok(Decided::Before(Box::new(read(desk, id)?)));
     };
@@ -65,8 +64,7 @@ pub fn cancel(
     by: &Person,
     reason: Option<&str>,
 ) -> Result<Decided, Error> {
-    let path = desk.terms.message_path();
-    match withdraw(desk.store, id, Some(by), reason, path)? {
+    match withdraw(desk.store, id, Some(by), reason, PATH)? {
         Some(withdrawn) => Ok(Decided::Now(Box::new(withdrawn))),
         None => Ok(Decided::Before(Box::new(read(desk, id)?))),
     }

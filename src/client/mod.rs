@@ -31,9 +31,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::approval::{Approval, ApprovalId, Effect, Status};
+use crate::approval::{Approval, ApprovalId, Effect, Owed, Status};
 use crate::effects::{Attempt, Terms, carry_out, refused, undone};
-use crate::store::{Store, StoreError};
+use crate::store::{MessagePath, Store, StoreError};
+
+/// How messages change of what is decided here: by a token, be it not ours. A server that has one does
+/// what this process leaves owed.
+const PATH: MessagePath = MessagePath::BotToken;
 
 /// What everything here works with.
 #[derive(Clone, Copy)]
@@ -126,9 +130,16 @@ impl Desk<'_> {
         }
     }
 
-    /// Tries once to do what this process owes for an approval and has the means for. A server does
-    /// the rest as soon as this process is gone.
+    /// Tries once to do what this process owes for an approval, or one that is gone, and has the means
+    /// for. A server does the rest as soon as this process is gone.
     pub fn follow_up(&self, approval: &Approval) {
+        let others = |owed: Owed| owed.owner != self.store.owner();
+        let taken = if self.terms.slack.has_token() && approval.owed().any(others) {
+            self.store.take_over(approval.id()).unwrap_or_default()
+        } else {
+            None
+        };
+        let approval = taken.as_ref().unwrap_or(approval);
         for effect in [Effect::UpdateMessage, Effect::NotifyAgent] {
             let able = match effect {
                 Effect::NotifyAgent => self.terms.callbacks.secret.is_some(),

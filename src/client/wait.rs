@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Desk, Error};
+use super::{Desk, Error, PATH};
 use crate::approval::{Approval, ApprovalId, Status};
 use crate::clock;
 use crate::store::{Edit, StoreError, expire};
@@ -114,7 +114,7 @@ pub(super) fn read(desk: &Desk<'_>, id: &ApprovalId) -> Result<Approval, Error> 
 
 /// Lets a request expire; `None` when somebody has decided it meanwhile, or its lock is held.
 fn lapse(desk: &Desk<'_>, id: &ApprovalId) -> Result<Option<Approval>, Error> {
-    match expire(desk.store, id, desk.terms.message_path()) {
+    match expire(desk.store, id, PATH) {
         Err(StoreError::Busy) => Ok(None),
         expired => Ok(expired?),
     }

@@ -61,9 +61,9 @@ fn finish(
     };
     match decided.map_err(|error| office.complain(&error))? {
         Decided::Now(approval) if approval.status() == wanted => {
-            print(&format!("{id} {}\n", outcome(&approval)));
+            let printed = print(&format!("{id} {}\n", outcome(&approval)));
             office.desk().follow_up(&approval);
-            Ok(Exit::Done)
+            printed.map(|()| Exit::Done)
         }
         Decided::Now(approval) => {
             office.desk().follow_up(&approval);

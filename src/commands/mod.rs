@@ -9,17 +9,18 @@ mod request;
 mod run;
 mod show;
 mod signals;
+mod terminal;
 mod wait;
 mod webhook;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use crate::approval::{Approval, ApprovalId, Choice};
 use crate::cli::{self, Request};
 use crate::client::{self, Decided};
-use crate::complaint::{Complaint, Exit};
+use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment};
 use crate::logging;
 use desk::{Office, terminal_user};
@@ -36,7 +37,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
     let parsed = match cli::parse(arguments)? {
         Request::Print(text) => {
-            print(&text);
+            print(&text)?;
             return Ok(Exit::Done);
         }
         Request::Run(parsed) => parsed,
@@ -69,7 +70,18 @@ fn withdraw(office: &Office, id: &ApprovalId) -> Result<Approval, Complaint> {
 }
 
 /// Prints to standard output. A reader that has gone away is no error.
-fn print(text: &str) {
+///
+/// # Errors
+/// It could not be written, such as to a disk that is full.
+fn print(text: &str) -> Result<(), Complaint> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let why = reason(&error);
+            Err(Complaint::failure(format!(
+                "cannot write the output: {why}"
+            )))
+        }
+        _ => Ok(()),
+    }
 }

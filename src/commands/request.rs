@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::desk::{Office, outcome, parse_id};
 use super::signals::Stop;
 use super::wait::{Form, tell, wait};
-use super::{print, withdraw};
+use super::{print, terminal, withdraw};
 use crate::approval::{Approval, ApprovalId, Risk, Status, parse_object};
 use crate::cli::Parsed;
 use crate::client::{self, Desk, Posting, Waited};
@@ -51,8 +51,8 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     };
     let asked = ask(parsed, &office, &desk, approval)?;
     match (form, waits) {
-        (Form::Line, _) => print(&format!("{}\n", asked.id())),
-        (Form::Json, false) => print(&String::from_utf8_lossy(&asked.to_bytes())),
+        (Form::Line, _) => print(&format!("{}\n", asked.id()))?,
+        (Form::Json, false) => print(&terminal::json(&asked))?,
         (Form::Json, true) => {}
     }
     if !waits {

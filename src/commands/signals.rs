@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::complaint::{Complaint, reason};
+use crate::config;
 
 /// Hears signals from now on.
 pub(super) struct Stop {
@@ -51,7 +52,10 @@ impl Stop {
             teller,
             phase: Phase::Waiting(Vec::new()),
         }));
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        let mut heard = vec![SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        // What we were started to ignore the command ignores, too.
+        heard.retain(|signal| !config::ignores(*signal));
+        let mut signals = Signals::new(heard)?;
         let hearing = Arc::clone(&state);
         thread::Builder::new()
             .name("signals".into())

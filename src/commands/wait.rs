@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::desk::{Office, exit, id, outcome};
 use super::live_line::LiveLine;
-use super::print;
+use super::{print, terminal};
 use crate::approval::{Approval, ApprovalId};
 use crate::cli::Parsed;
 use crate::client::{self, Desk, Waited};
@@ -23,7 +23,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     match wait(&office, &desk, &id, limit)? {
         Waited::Decided(approval) => Ok(tell(&desk, &approval, Form::of(parsed))),
         Waited::TimedOut | Waited::Stopped => {
-            print("still pending\n");
+            print("still pending\n")?;
             Ok(Exit::Expired)
         }
     }
@@ -64,10 +64,14 @@ pub(super) fn wait(
 
 /// Prints a decision, notes that the agent knows it, and does what else is owed.
 pub(super) fn tell(desk: &Desk<'_>, approval: &Approval, form: Form) -> Exit {
-    print(&match form {
+    let printed = print(&match form {
         Form::Line => format!("{}\n", outcome(approval)),
-        Form::Json => String::from_utf8_lossy(&approval.to_bytes()).into_owned(),
+        Form::Json => terminal::json(approval),
     });
+    // The exit code tells the decision all the same.
+    if let Err(complaint) = printed {
+        eprintln!("{complaint}");
+    }
     if let Err(error) = client::note_agent(desk, approval.id()) {
         log::warn!(approvalId:% = approval.id(), reason:% = error;
             "Cannot note that the agent knows the decision");

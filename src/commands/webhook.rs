@@ -86,7 +86,8 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     })?;
     let edge = Edge::start(listener, tls.clone(), limits, Arc::clone(&webhook), bridge)
         .map_err(no_threads)?;
-    print(&banner(port, &public_url));
+    // Clicks can be decided where nothing can be printed.
+    let _ = print(&banner(port, &public_url));
     notify(NotifyState::Ready);
 
     let mut server = Server {

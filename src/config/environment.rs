@@ -111,6 +111,15 @@ pub fn unix_user() -> String {
     named.unwrap_or(uid)
 }
 
+/// Whether this process was started to ignore a signal, as `nohup` does it, and a shell for what runs
+/// in its background. Only Linux says so.
+pub fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// The directory that this process runs in.
 ///
 /// # Errors

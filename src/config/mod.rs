@@ -7,7 +7,7 @@ mod file;
 mod keys;
 mod safety;
 
-pub use environment::{Environment, unix_user, working_directory};
+pub use environment::{Environment, ignores, unix_user, working_directory};
 pub use keys::{KEYS, Key};
 
 use std::collections::HashSet;
@@ -146,7 +146,7 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         )
         .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app"));
     }
-    let terms = terms(&sources)?;
+    let terms = terms(&sources, Reach::Posts)?;
     // Those who ask will need it; whoever starts the server should learn of a mistake in it.
     safety::require_approval(&file)?;
     if !terms.slack.has_token() {
@@ -227,16 +227,21 @@ pub fn client(
     };
     Ok(ClientSettings {
         pending_dir: pending_dir(&sources),
-        terms: terms(&sources)?,
+        terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
         warnings: file.warnings.clone(),
     })
 }
 
 /// By what terms decisions are taken and Slack and agents are spoken to.
-fn terms(sources: &Sources<'_>) -> Result<Terms, Complaint> {
+fn terms(sources: &Sources<'_>, reach: Reach) -> Result<Terms, Complaint> {
     let (environment, file) = (sources.environment, sources.file);
-    let token = match environment.secret("SLACK_BOT_TOKEN")? {
+    // Who only looks may not be allowed to read the secrets.
+    let secret = |name| match environment.secret(name) {
+        Err(_) if reach == Reach::Looks => Ok(None),
+        secret => secret,
+    };
+    let token = match secret("SLACK_BOT_TOKEN")? {
         Some(token) => Some(token),
         None => file.text(BOT_TOKEN)?,
     };
@@ -258,7 +263,7 @@ fn terms(sources: &Sources<'_>) -> Result<Terms, Complaint> {
         None => file.text("incident.slack.defaultChannel")?,
         channel => channel,
     };
-    let secret = environment.secret("RUNBOOK_CALLBACK_SECRET")?;
+    let secret = secret("RUNBOOK_CALLBACK_SECRET")?;
     let proxy = proxy(environment)?;
     Ok(Terms {
         slack: Client::new(api_base(environment)?, bot_token, proxy.clone()),

@@ -24,12 +24,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, ApprovalId, Effect, Knowledge, Policy};
+use crate::approval::{Approval, ApprovalId, Effect, Knowledge, Policy, Status};
 use crate::clock;
 use crate::live::Live;
 use crate::outgoing::CallError;
 use crate::random;
-use crate::slack::api::{Client, Identity};
+use crate::slack::api::{Client, Identity, is_about_credentials};
 use crate::slack::message::{Asking, Mention, Notice, private};
 use crate::store::{Deferred, MessagePath, Store};
 use knowledge::Learned;
@@ -43,6 +43,8 @@ const THREADS: usize = 4;
 const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// How long a private word makes sense: a `response_url` lives for 30 minutes.
 const WORD_HORIZON: Duration = Duration::from_secs(25 * 60);
+/// The pause when we have not got what it takes.
+const UNABLE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -198,7 +200,7 @@ impl Effects {
     /// One thread's life: jobs as they come due.
     fn work(&self) {
         while let Some(mut job) = self.queue.next() {
-            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job.task)));
+            let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job)));
             let attempt = attempt.unwrap_or_else(|_| {
                 log::error!("An effect panicked; this is a bug");
                 Attempt::Again {
@@ -206,7 +208,6 @@ impl Effects {
                     why: String::new(),
                 }
             });
-            job.attempts += 1;
             match attempt {
                 Attempt::Done(approval) => {
                     self.queue.finish(&job);
@@ -239,13 +240,16 @@ impl Effects {
         }
     }
 
-    /// Tries once.
-    fn attempt(&self, task: &mut Task) -> Attempt {
-        match task {
+    /// Tries once, unless it is not its turn: to wait for that is no attempt.
+    fn attempt(&self, job: &mut Job) -> Attempt {
+        if let Task::Owed(id, effect) = &job.task
+            && let Some(later) = self.wait_for_channel(id, *effect)
+        {
+            return later;
+        }
+        job.attempts += 1;
+        match &mut job.task {
             Task::Owed(id, effect) => {
-                if let Some(attempt) = self.wait_for_channel(id, *effect) {
-                    return attempt;
-                }
                 let attempt = carry_out(&*self.store, &self.terms(), id, *effect);
                 match &attempt {
                     Attempt::Refused(reason) => {
@@ -273,7 +277,8 @@ impl Effects {
         }
     }
 
-    /// Puts a post off whose channel has had its fill of them.
+    /// Puts a post off whose channel has had its fill of them, or that we took over and cannot
+    /// post: that is no refusal of Slack's, and a reload may change it.
     fn wait_for_channel(&self, id: &ApprovalId, effect: Effect) -> Option<Attempt> {
         match effect {
             Effect::PostMessage | Effect::Remind => {}
@@ -281,12 +286,24 @@ impl Effects {
         }
         let approval = self.store.read(id).ok()??;
         let terms = self.terms();
-        let pause = self
-            .pace
-            .take(terms.channel_of(&approval)?, clock::tick())?;
+        let channel = terms
+            .channel_of(&approval)
+            .filter(|_| terms.message_path() == MessagePath::BotToken);
+        let (pause, why) = match channel {
+            Some(channel) => {
+                let pause = self.pace.take(channel, clock::tick())?;
+                (pause, "the channel has had its fill")
+            }
+            None if approval.status() == Status::Pending => {
+                let why = "posting it needs a bot token and a channel";
+                log::warn!(approvalId:% = id, reason = why; "Request not posted, trying again");
+                (UNABLE_PAUSE, why)
+            }
+            None => return None,
+        };
         Some(Attempt::Again {
             pause: Some(pause),
-            why: "the channel has had its fill".into(),
+            why: why.into(),
         })
     }
 
@@ -302,7 +319,11 @@ impl Effects {
                 Attempt::Done(None)
             }
             Err(CallError::Refused(reason)) => {
-                log::error!(reason:%; "Slack does not know the bot token");
+                if is_about_credentials(&reason) {
+                    log::error!(reason:%; "Slack does not know the bot token");
+                } else {
+                    log::warn!(reason:%; "Slack does not say whose the bot token is");
+                }
                 Attempt::Done(None)
             }
             Err(error) => {

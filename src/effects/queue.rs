@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Task;
+use super::{HORIZON, Task};
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
 
@@ -49,6 +49,9 @@ struct State {
     /// What waits or is being done, by approval and kind: one job each is enough, for it tells
     /// whatever the approval is by then.
     known: HashSet<(ApprovalId, Effect)>,
+    /// What was pushed again while it was being done: that attempt may have looked too early to see
+    /// what it was pushed for.
+    missed: HashSet<(ApprovalId, Effect)>,
     number: u64,
     stopping: bool,
 }
@@ -69,7 +72,11 @@ impl Queue {
         let mut state = self.state();
         let fresh = match &job.task {
             Task::Owed(id, effect) | Task::Note(id, effect, _) => {
-                state.known.insert((id.clone(), *effect))
+                let fresh = state.known.insert((id.clone(), *effect));
+                if !fresh {
+                    state.missed.insert((id.clone(), *effect));
+                }
+                fresh
             }
             Task::Tell { .. } | Task::Weigh(_) | Task::AskWhy { .. } | Task::Identify => {
                 state.waiting.len() < MOST_WORDS + state.known.len()
@@ -92,10 +99,16 @@ impl Queue {
         self.added.notify_one();
     }
 
-    /// Forgets a job that is done.
+    /// Forgets a job that is done. When it was pushed again meanwhile, it begins anew.
     pub(super) fn finish(&self, job: &Job) {
         if let Task::Owed(id, effect) | Task::Note(id, effect, _) = &job.task {
-            self.state().known.remove(&(id.clone(), *effect));
+            let name = (id.clone(), *effect);
+            let mut state = self.state();
+            state.known.remove(&name);
+            if state.missed.remove(&name) {
+                drop(state);
+                self.push(Job::new(Task::Owed(name.0, name.1), HORIZON * 2));
+            }
         }
     }
 
@@ -106,7 +119,11 @@ impl Queue {
             let now = clock::tick();
             let due = state.waiting.first_key_value().map(|((due, _), _)| *due);
             if due.is_some_and(|due| due <= now) {
-                return state.waiting.pop_first().map(|(_, job)| job);
+                let (_, job) = state.waiting.pop_first()?;
+                if let Task::Owed(id, effect) | Task::Note(id, effect, _) = &job.task {
+                    state.missed.remove(&(id.clone(), *effect));
+                }
+                return Some(job);
             }
             if state.stopping {
                 return None;
@@ -178,12 +195,26 @@ mod tests {
         queue.push(update("a"));
         queue.push(update("a"));
         let job = queue.next().unwrap();
+        queue.stop();
+        assert!(queue.next().is_none());
+        queue.finish(&job);
+        assert!(queue.next().is_none());
+        queue.push(update("a"));
+        assert!(queue.next().is_some());
+    }
+
+    #[test]
+    fn what_is_pushed_while_it_is_being_done_is_done_again() {
+        let queue = Queue::default();
+        queue.push(update("a"));
+        let job = queue.next().unwrap();
         queue.push(update("a"));
         queue.stop();
         assert!(queue.next().is_none());
         queue.finish(&job);
-        queue.push(update("a"));
-        assert!(queue.next().is_some());
+        let job = queue.next().unwrap();
+        queue.finish(&job);
+        assert!(queue.next().is_none());
     }
 
     #[test]

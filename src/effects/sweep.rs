@@ -66,6 +66,8 @@ impl Effects {
                     log::info!(approvalId:% = id; "Agent notified, executing operation");
                 }
                 Chore::AgentNotified { id, .. } => log::info!(approvalId:% = id; "Agent notified"),
+                // This is told once, however long the others take.
+                Chore::Adopt(id) => drop(sweeper.to_adopt.insert(id)),
                 // What is left is due again the next time.
                 _ if started.elapsed() > PERIOD => {}
                 Chore::Expire(id) => sweeper.attempt(id, "expire", |id| self.expire(id)),
@@ -74,7 +76,6 @@ impl Effects {
                 }
                 Chore::Archive(id) => sweeper.attempt(id, "archive", |id| self.store.archive(id)),
                 Chore::TakeOver(id) => sweeper.attempt(id, "take over", |id| self.take_over(id)),
-                Chore::Adopt(id) => drop(sweeper.to_adopt.insert(id)),
             }
         }
         self.adopt_all(sweeper, started);

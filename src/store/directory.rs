@@ -215,7 +215,7 @@ impl Directory {
 
     /// Reads every approval in a folder.
     fn list_folder(&self, folder: &Path) -> Result<Listing, StoreError> {
-        let failed = || io_error("list the pending directory");
+        let failed = || io_error(format!("list {}", folder.display()));
         let mut listing = Listing::default();
         for file in std::fs::read_dir(folder).map_err(failed())? {
             let file = file.map_err(failed())?.file_name();
@@ -246,10 +246,18 @@ impl Directory {
             Some(AgentFile::Answer) => Ok(None),
             Some(AgentFile::Request { .. }) => {
                 let id = stem.strip_suffix(runbookai::REQUEST);
-                let id = id.and_then(ApprovalId::parse);
-                Ok(id
-                    .and_then(|id| self.find(&id).ok()?)
-                    .map(|(found, _)| found))
+                let Some(id) = id.and_then(ApprovalId::parse) else {
+                    return Ok(None);
+                };
+                match self.find(&id) {
+                    // What has a file of its own is listed by that.
+                    Ok(found) => Ok(found
+                        .filter(|(_, source)| !matches!(source, Source::File(_)))
+                        .map(|(found, _)| found)),
+                    Err(StoreError::AnsweredElsewhere) => Ok(None),
+                    Err(StoreError::Damaged { damage, .. }) => Err(damage),
+                    Err(error) => Err(Damage::new(error.to_string())),
+                }
             }
             None => {
                 let id = ApprovalId::parse(name)
@@ -275,7 +283,7 @@ impl Directory {
             &folder,
             &name,
             &self.temporary(),
-            &approval.to_bytes(),
+            &document(approval)?,
             like,
         )
     }
@@ -283,7 +291,7 @@ impl Directory {
     /// Writes a new approval to where nothing is.
     fn write_new(&self, approval: &Approval) -> io::Result<Durability> {
         let temporary = self.path.join(self.temporary());
-        durable::create(&temporary, &approval.to_bytes(), None)?;
+        durable::create(&temporary, &document(approval)?, None)?;
         if let Err(error) = durable::move_to(&temporary, &self.file(approval.id())) {
             let _ = std::fs::remove_file(&temporary);
             return Err(error);
@@ -534,6 +542,18 @@ impl Drop for Directory {
             self.locks.forget_own(&self.owner, home.alive);
         }
     }
+}
+
+/// An approval as it is written. It stays small enough to be read again.
+///
+/// # Errors
+/// That is more than it can.
+fn document(approval: &Approval) -> io::Result<Vec<u8>> {
+    let fits = |bytes: &Vec<u8>| bytes.len() as u64 <= durable::LARGEST;
+    Some(approval.to_bytes())
+        .filter(fits)
+        .or_else(|| Some(approval.to_line()).filter(fits))
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it would be larger than 1 MiB"))
 }
 
 /// Names in the archive. An id that was used before keeps its first record: the next gets a number.

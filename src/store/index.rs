@@ -17,6 +17,9 @@ use crate::approval::{Approval, ApprovalId, OpenLife, Status, parse_object};
 use crate::clock::Timestamp;
 use crate::complaint::reason;
 
+/// How much longer an approval stays whose command has yet to start or to end.
+const RUN: Duration = Duration::from_secs(24 * 3600);
+
 pub(super) struct Index {
     watch: Watch,
     keep_decided: Duration,
@@ -272,6 +275,7 @@ impl Index {
             Status::Pending => approval.expires_at(),
             _ if approval.owes() => None,
             // Without its time it is kept: we cannot tell how old it is.
+            _ if approval.awaits_run() => approval.decided_at().map(|at| at + keep + RUN),
             _ => approval.decided_at().map(|at| at + keep),
         };
         Summary {

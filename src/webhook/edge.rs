@@ -21,8 +21,9 @@ use super::{Refusal, Webhook};
 use crate::clock;
 use crate::complaint::reason;
 
-/// Stack of a connection's thread, in bytes: a handshake and a health check fit many times.
-const STACK: usize = 256 << 10;
+/// Stack of a connection's thread, in bytes: a handshake fits many times, and so does the reading of a
+/// file that is nested as deeply as JSON may be, which a health check comes to.
+const STACK: usize = 1 << 20;
 /// How long accepting rests when the system has nothing left to give.
 const NAP: Duration = Duration::from_millis(20);
 /// How often a connection is tried to be given a thread, after a rest that doubles from 1 ms on.

@@ -1,0 +1,272 @@
+//! Commands that die at the worst moment: at any system call of asking, waiting, claiming, running and telling. Whoever
+//! asks again for the same makes the best of it: the command is run at most once, and never without an approval.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Client, Finished, Scratch, Server, all_files, eventually, read_approval};
+use crate::stand_in::StandIn;
+
+/// How long something may take that nothing holds up, and a takeover after a death.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Leaves a mark, and another one when it is not approved.
+const MARK: &str = r#"grep -q '"status": "approved"' "$RUNBOOK_PENDING_DIR/apr-1.json" && printf x >> mark || printf NO >> mark"#;
+
+/// What somebody at a terminal says as soon as the request is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Approve,
+    Deny,
+}
+
+/// Slack, a directory, and a place where the command leaves its marks.
+struct Scene {
+    slack: StandIn,
+    dir: Scratch,
+    marks: Scratch,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            slack: StandIn::start(),
+            dir: Scratch::new(),
+            marks: Scratch::new(),
+        }
+    }
+
+    fn run(&self) -> Client {
+        let words = [
+            "run",
+            "--operation=tidy",
+            "--id=apr-1",
+            "--",
+            "sh",
+            "-c",
+            MARK,
+        ];
+        Client::new(words)
+            .dir(&self.dir)
+            .slack(&self.slack)
+            .place(&self.marks)
+    }
+
+    /// What the command has left.
+    fn marks(&self) -> String {
+        fs::read_to_string(self.marks.join("mark")).unwrap_or_default()
+    }
+
+    /// The request; `None` while there is none.
+    fn stored(&self) -> Option<Value> {
+        let text = fs::read(self.dir.join("apr-1.json")).ok()?;
+        Some(serde_json::from_slice(&text).expect("a file is whole at any time"))
+    }
+
+    /// Decides whenever the request is shown and pending, until it is told to end.
+    fn decide(&self, word: Word, ended: &AtomicBool) {
+        let command = match word {
+            Word::Approve => "approve",
+            Word::Deny => "deny",
+        };
+        while !ended.load(Ordering::SeqCst) {
+            let stored = self.stored().unwrap_or_default();
+            if stored["status"] == "pending" && stored["slackMessageTs"].is_string() {
+                Client::new([command, "apr-1"]).dir(&self.dir).finish();
+            }
+            thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Asserts that a server finds nothing that it cannot bring to its end.
+    fn assert_ends_well(&self, what: &str) {
+        let server = Server::builder().dir(&self.dir).slack(&self.slack).start();
+        eventually(&format!("everything is settled ({what})"), SOON, || {
+            let settled = self.stored()?.get("effectsOwed").is_none();
+            (settled && leftovers(&self.dir).is_empty()).then_some(())
+        });
+        assert_eq!(server.get("/health?verbose").json()["effectsOwed"], 0);
+    }
+}
+
+/// The temporaries that lie in a directory.
+fn leftovers(dir: &Scratch) -> Vec<String> {
+    let mut names: Vec<String> = all_files(dir).into_keys().collect();
+    names.retain(|name| {
+        let file = Path::new(name).file_name().unwrap().to_string_lossy();
+        file.starts_with(".tmp.")
+    });
+    names
+}
+
+/// Tampers with one call of a command's main thread, which does everything; the command that it runs is left alone.
+/// `None` when this machine is excused from having strace.
+fn tampered(client: Client, inject: &str) -> Option<Client> {
+    if std::env::var_os("RUNBOOK_SKIP_STRACE").is_some_and(|value| !value.is_empty()) {
+        return None;
+    }
+    let call = inject.split(':').next().unwrap();
+    let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
+    Some(client.wrapper(["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject]))
+}
+
+/// Kills a `run` at its `n`th call of this kind and asks again. Whether it lived through that; `None` without strace.
+fn endure(call: &str, n: usize, word: Word) -> Option<bool> {
+    let (scene, ended) = (Scene::new(), AtomicBool::new(false));
+    let dying = tampered(scene.run(), &format!("{call}:signal=KILL:when={n}"))?;
+    let (first, claimed, second) = thread::scope(|scope| {
+        scope.spawn(|| scene.decide(word, &ended));
+        // Whatever fails below, the thread above is to end.
+        let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let first = dying.finish();
+            let stored = scene.stored().unwrap_or_default();
+            let second = scene.run().finish();
+            (first, stored.get("executedAt").is_some(), second)
+        }));
+        ended.store(true, Ordering::SeqCst);
+        story.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let what =
+        format!("{word:?}, killed at {call} {n}: {first:?}, claimed: {claimed}, then {second:?}");
+    let survived = first.status.is_some();
+    let said = |finished: &Finished, word: &str| finished.stderr.contains(word);
+    match word {
+        Word::Approve => {
+            let expected = if claimed {
+                assert!(said(&second, "it was executed already at 20"), "{what}");
+                Some(1)
+            } else {
+                Some(0)
+            };
+            assert_eq!(second.status, expected, "{what}");
+            if !claimed {
+                assert_eq!(scene.marks(), "x", "{what}");
+            }
+            // What was claimed is run, unless the death came between the two.
+            if claimed && survived {
+                assert_eq!((first.status, &*scene.marks()), (Some(0), "x"), "{what}");
+            }
+        }
+        Word::Deny => {
+            assert_eq!((second.status, claimed), (Some(5), false), "{what}");
+            assert!(said(&second, "denied by cli:"), "{what}");
+        }
+    }
+    scene.assert_ends_well(&what);
+    // Nobody would ask for it any more, and nothing that has run so far has left more than this.
+    let marks = scene.marks();
+    assert!(matches!(&*marks, "" | "x"), "{marks}: {what}");
+    assert!(word == Word::Approve || marks.is_empty(), "{what}");
+    let posts = scene.slack.calls_of("chat.postMessage").len();
+    assert!((1..=2).contains(&posts), "{posts} posts: {what}");
+    Some(survived)
+}
+
+/// Kills a `run` at its first, second, … call of this kind, until it lives to its end.
+fn crash_at_every(call: &str, word: Word, at_least: usize) {
+    for n in 1..80 {
+        match endure(call, n, word) {
+            None => return,
+            Some(false) => {}
+            Some(true) => {
+                assert!(n > at_least, "only {} crashes at {call}", n - 1);
+                return;
+            }
+        }
+    }
+    panic!("{call}: still dying");
+}
+
+#[test]
+fn a_run_that_dies_at_any_sync_runs_at_most_once_and_never_unasked() {
+    crash_at_every("fsync", Word::Approve, 5);
+}
+
+#[test]
+fn a_run_that_dies_at_any_rename_runs_at_most_once_and_never_unasked() {
+    crash_at_every("rename,renameat2", Word::Approve, 3);
+}
+
+#[test]
+fn a_run_that_dies_at_any_write_runs_at_most_once_and_never_unasked() {
+    crash_at_every("write", Word::Approve, 3);
+}
+
+#[test]
+fn a_run_that_dies_at_any_opening_of_a_file_runs_at_most_once_and_never_unasked() {
+    crash_at_every("openat", Word::Approve, 20);
+}
+
+#[test]
+fn a_run_that_dies_at_any_lock_runs_at_most_once_and_never_unasked() {
+    crash_at_every("flock", Word::Approve, 5);
+}
+
+#[test]
+fn a_run_that_dies_at_any_birth_or_end_of_a_process_runs_at_most_once_and_never_unasked() {
+    for (call, at_least) in [("clone,clone3,vfork", 2), ("waitid", 1), ("wait4", 1)] {
+        crash_at_every(call, Word::Approve, at_least);
+    }
+}
+
+#[test]
+fn a_run_that_dies_at_any_call_to_slack_runs_at_most_once_and_never_unasked() {
+    for call in ["connect", "sendto", "recvfrom"] {
+        crash_at_every(call, Word::Approve, 1);
+    }
+}
+
+#[test]
+fn a_run_that_dies_at_any_wait_runs_at_most_once_and_never_unasked() {
+    for (call, at_least) in [("poll,ppoll", 1), ("inotify_add_watch", 1), ("unlink", 1)] {
+        crash_at_every(call, Word::Approve, at_least);
+    }
+}
+
+#[test]
+fn a_run_that_dies_is_not_run_when_it_is_denied() {
+    for (call, at_least) in [("fsync", 4), ("rename,renameat2", 3), ("flock", 4)] {
+        crash_at_every(call, Word::Deny, at_least);
+    }
+}
+
+#[test]
+fn a_decision_at_a_terminal_that_dies_is_whole_or_not_at_all() {
+    for call in ["fsync", "rename", "flock", "write", "sendto"] {
+        for n in 1.. {
+            let scene = Scene::new();
+            let asked = Client::new(["request", "--operation=tidy", "--id=apr-1"])
+                .dir(&scene.dir)
+                .slack(&scene.slack);
+            assert_eq!(asked.finish().status, Some(0));
+            let approve = || {
+                let words = ["approve", "apr-1"];
+                Client::new(words).dir(&scene.dir).slack(&scene.slack)
+            };
+            let inject = format!("{call}:signal=KILL:when={n}");
+            let Some(dying) = tampered(approve(), &inject) else {
+                return;
+            };
+            let died = dying.finish().status.is_none();
+            let what = format!("approve, {inject}");
+            let decided = scene.stored().unwrap()["status"] == "approved";
+            assert!(decided || died, "{what}");
+            let again = approve().finish();
+            assert_eq!(again.status, Some(i32::from(decided)), "{what}: {again:?}");
+            let stored = read_approval(&scene.dir, "apr-1");
+            assert_eq!(stored["status"], "approved", "{what}");
+            assert_eq!(stored["decisions"].as_array().unwrap().len(), 1, "{what}");
+            scene.assert_ends_well(&what);
+            assert!(!scene.slack.calls_of("chat.update").is_empty(), "{what}");
+            if !died {
+                assert!(n > 1, "no crash at {call}");
+                break;
+            }
+        }
+    }
+}
