@@ -39,6 +39,10 @@ use serde_json::Value;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
 const THREADS: usize = 4;
+/// Threads that ask Slack what a vote needs, for up to 4 s each.
+const ASKING: usize = 4;
+/// Threads that open dialogs: a click allows that for 3 s, so nothing else may hold them up.
+const OPENING: usize = 2;
 /// How long an effect is tried before it is given up.
 const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// How long a private word makes sense: a `response_url` lives for 30 minutes.
@@ -52,6 +56,10 @@ pub struct Effects {
     store: Arc<dyn Store>,
     terms: Arc<Live<Terms>>,
     queue: Arc<Queue>,
+    /// Votes that need Slack's word.
+    asking: Arc<Queue>,
+    /// Dialogs to be opened.
+    opening: Arc<Queue>,
     pace: Arc<Pace>,
     learned: Arc<Learned>,
     /// Whose the bot token is, once Slack has said so.
@@ -109,6 +117,8 @@ impl Effects {
             store,
             terms: Arc::new(Live::new(terms)),
             queue: Arc::default(),
+            asking: Arc::default(),
+            opening: Arc::default(),
             pace: Arc::default(),
             learned: Arc::default(),
             identity: Arc::new(Live::new(None)),
@@ -129,13 +139,19 @@ impl Effects {
     /// When the system gives no more threads.
     pub fn start(&self) -> std::io::Result<Running> {
         let mut threads = Vec::new();
-        for number in 1..=THREADS {
-            let effects = self.clone();
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("effect-{number}"))
-                    .spawn(move || effects.work())?,
-            );
+        for (name, queue, count) in [
+            ("effect", &self.queue, THREADS),
+            ("ask", &self.asking, ASKING),
+            ("dialog", &self.opening, OPENING),
+        ] {
+            for number in 1..=count {
+                let (effects, queue) = (self.clone(), Arc::clone(queue));
+                threads.push(
+                    thread::Builder::new()
+                        .name(format!("{name}-{number}"))
+                        .spawn(move || effects.work(&queue))?,
+                );
+            }
         }
         self.queue.push(Job::new(Task::Identify, HORIZON));
         let effects = self.clone();
@@ -192,8 +208,8 @@ impl Effects {
     }
 
     /// One thread's life: jobs as they come due.
-    fn work(&self) {
-        while let Some(mut job) = self.queue.next() {
+    fn work(&self, queue: &Queue) {
+        while let Some(mut job) = queue.next() {
             let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job.task)));
             let attempt = attempt.unwrap_or_else(|_| {
                 log::error!("An effect panicked; this is a bug");
@@ -205,14 +221,14 @@ impl Effects {
             job.attempts += 1;
             match attempt {
                 Attempt::Done(approval) => {
-                    self.queue.finish(&job);
+                    queue.finish(&job);
                     // More of it, or what has become owed meanwhile.
                     if let Some(approval) = approval {
                         self.push_owed(&approval);
                     }
                 }
                 Attempt::Refused(_) => {
-                    self.queue.finish(&job);
+                    queue.finish(&job);
                     // It may have made the request final, and so owe word to the agent.
                     if let Task::Owed(id, _) | Task::Note(id, ..) = &job.task
                         && let Ok(Some(approval)) = self.store.read(id)
@@ -224,12 +240,12 @@ impl Effects {
                     if let Task::Owed(id, effect) | Task::Note(id, effect, _) = job.task {
                         job.task = Task::Note(id, effect, Some(note));
                         let pause = backoff(job.attempts);
-                        self.queue.again(job, pause);
+                        queue.again(job, pause);
                     }
                 }
                 Attempt::Again { pause, .. } => {
                     let pause = pause.unwrap_or_else(|| backoff(job.attempts));
-                    self.queue.again(job, pause);
+                    queue.again(job, pause);
                 }
             }
         }
@@ -350,7 +366,10 @@ impl Terms {
 impl Running {
     /// Stops after what is due now, or at the deadline. What is owed by then stays owed.
     pub fn stop(self, deadline: Instant) {
-        self.effects.queue.stop();
+        let effects = &self.effects;
+        for queue in [&effects.queue, &effects.asking, &effects.opening] {
+            queue.stop();
+        }
         for thread in self.threads {
             while !thread.is_finished() && clock::tick() < deadline {
                 thread::sleep(Duration::from_millis(5));

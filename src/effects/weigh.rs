@@ -1,5 +1,5 @@
 //! Votes that need Slack's word first, and the dialog that asks for a reason. Both are a person's
-//! waiting, so they are tried once and at once, and never by a worker.
+//! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -42,7 +42,7 @@ impl Effects {
     pub(super) fn weigh_soon(&self, deferred: &Deferred) {
         if self.weighed().insert(deferred.name().to_owned()) {
             let task = Task::Weigh(Box::new(deferred.clone()));
-            self.queue.push_first(Job::new(task, WORD_HORIZON));
+            self.asking.push(Job::new(task, WORD_HORIZON));
         }
     }
 
@@ -87,7 +87,7 @@ impl Effects {
             view: Box::new(ask_why(&subject, operation)),
             response_url: ballot.route.response_url.clone(),
         };
-        self.queue.push_first(Job::new(task, WORD_HORIZON));
+        self.opening.push(Job::new(task, WORD_HORIZON));
     }
 
     /// Opens the dialog, once: what lets us open it is gone within seconds.
