@@ -176,8 +176,9 @@ pub fn decide(
     }
     let needed = policy.approvals_needed(approval.risk());
     // Votes count by the policy of now, not of when they were cast.
-    let people = approval.supporters(|id| !is_own(id) && is_listed(rule, id, known) == Some(true));
-    if people.contains(&voter.person.id.as_str()) && people.len() < needed {
+    let people =
+        approval.supporters(|other| !is_own(&other.person.id) && admit(rule, other, known).is_ok());
+    if people.contains(&voter.person.id) && people.len() < needed {
         return Verdict::Refused(Refusal::VotedAlready {
             approvals: people.len(),
             needed,
@@ -245,8 +246,9 @@ impl Approval {
     }
 
     /// The different people who have approved what the request means now, and who count.
-    pub fn supporters(&self, counts: impl Fn(&str) -> bool) -> Vec<&str> {
-        let mut people: Vec<&str> = self.approvers().filter(|id| counts(id)).collect();
+    pub fn supporters(&self, counts: impl Fn(&Voter) -> bool) -> Vec<String> {
+        let voters = self.approvers().filter(counts);
+        let mut people: Vec<String> = voters.map(|voter| voter.person.id).collect();
         people.sort_unstable();
         people.dedup();
         people
@@ -499,7 +501,8 @@ mod tests {
                         Status::Pending
                     };
                     assert_eq!(document.status(), expected, "{risk:?} {story:?} at {voter}");
-                    let mut voted: Vec<&str> = document.approvers().collect();
+                    let mut voted: Vec<String> =
+                        document.approvers().map(|voter| voter.person.id).collect();
                     voted.dedup();
                     assert!(voted.len() <= needed, "{story:?}");
                 }

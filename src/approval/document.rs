@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visi
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ApprovalId, Ballot, Choice, Digest, Owed, Person, Risk, Status};
+use super::{ApprovalId, Ballot, Choice, Digest, Owed, Person, Risk, Status, Voter};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -46,6 +46,9 @@ pub struct Damage(String);
 struct Vote {
     decision: Choice,
     by: Person,
+    /// Whether they belonged to another workspace; absent when not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    external: bool,
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -186,15 +189,18 @@ impl Approval {
         Person::deserialize(self.fields.get("decidedBy")?).ok()
     }
 
-    /// The ids of the people who have approved so far what the request means now.
-    pub fn approvers(&self) -> impl Iterator<Item = &str> {
+    /// The people who have approved so far what the request means now.
+    pub fn approvers(&self) -> impl Iterator<Item = Voter> {
         let meaning = self.digest();
         self.votes
             .iter()
             .filter(move |vote| {
                 vote.decision == Choice::Approve && vote.seen.is_none_or(|seen| seen == meaning)
             })
-            .map(|vote| vote.by.id.as_str())
+            .map(|vote| Voter {
+                person: vote.by.clone(),
+                external: vote.external,
+            })
     }
 
     /// Whether anything is owed, be it something that only another version can read.
@@ -222,6 +228,7 @@ impl Approval {
         let vote = Vote {
             decision: ballot.choice,
             by: ballot.voter.person.clone(),
+            external: ballot.voter.external,
             at,
             reason: ballot.reason.clone(),
             seen: ballot.seen,

@@ -45,7 +45,7 @@ impl Learned {
         let state = self.state();
         let id = voter.person.id.as_str();
         let is_fresh = |at: Instant| now.duration_since(at) < FRESH;
-        let others = approval.approvers().any(|other| !rule.lists(other));
+        let others = approval.approvers().any(|other| !rule.lists(&other.person.id));
         let mut questions = Vec::new();
         if !rule.lists(id) || others {
             let known =
