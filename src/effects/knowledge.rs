@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, GroupId, Knowledge, LevelRule, Voter};
+use crate::approval::{Approval, Ballot, Choice, GroupId, Knowledge, Policy, Status};
 use crate::outgoing::CallError;
 use crate::slack::api::Client;
 
@@ -33,28 +33,40 @@ struct State {
 }
 
 impl Learned {
-    /// What is to be asked before this person's vote can be weighed. Who is listed by name needs
-    /// nobody's word, unless votes of others are to be counted.
+    /// What is to be asked before a ballot can be weighed. Who is listed by name needs nobody's
+    /// word, unless votes of others are to be counted; who is refused anyway needs none either.
     pub(super) fn questions(
         &self,
-        rule: &LevelRule,
+        policy: &Policy,
         approval: &Approval,
-        voter: &Voter,
+        ballot: &Ballot,
         now: Instant,
     ) -> Vec<Question> {
+        let rule = policy.rule(approval.risk());
+        let voter = &ballot.voter;
+        if approval.status() != Status::Pending || (voter.external && !rule.allow_external) {
+            return Vec::new();
+        }
+        let mut people = vec![voter.person.id.clone()];
+        if ballot.choice == Choice::Approve && policy.approvals_needed(approval.risk()) > 1 {
+            for other in approval.approvers().map(|other| other.person.id) {
+                if !people.contains(&other) {
+                    people.push(other);
+                }
+            }
+        }
         let state = self.state();
-        let id = voter.person.id.as_str();
         let is_fresh = |at: Instant| now.duration_since(at) < FRESH;
-        let others = approval.approvers().any(|other| !rule.lists(&other.person.id));
         let mut questions = Vec::new();
-        if !rule.lists(id) || others {
-            let known =
+        if people.iter().any(|id| !rule.lists(id)) {
+            let is_unknown =
                 |group: &&GroupId| !state.members.get(*group).is_some_and(|m| is_fresh(m.0));
-            let unknown = rule.groups.iter().filter(known);
+            let unknown = rule.groups.iter().filter(is_unknown);
             questions.extend(unknown.cloned().map(Question::Members));
         }
-        if !rule.allow_guests && !state.guests.get(id).is_some_and(|g| is_fresh(g.0)) {
-            questions.push(Question::Guest(id.to_owned()));
+        if !rule.allow_guests {
+            let is_unknown = |id: &String| !state.guests.get(id).is_some_and(|g| is_fresh(g.0));
+            questions.extend(people.into_iter().filter(is_unknown).map(Question::Guest));
         }
         questions
     }

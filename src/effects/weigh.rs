@@ -10,6 +10,7 @@ use super::sweep::{PATIENCE, Word};
 use super::{Attempt, Effects, Task, WORD_HORIZON};
 use crate::approval::{Approval, Ballot, Choice};
 use crate::clock;
+use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
 use crate::slack::message::Notice;
 use crate::store::{Deferred, StoreError};
@@ -31,9 +32,8 @@ impl Effects {
         }
         let approval = self.store.read(&ballot.id)?;
         let questions = |approval: Approval| {
-            let rule = terms.policy.rule(approval.risk());
             self.learned
-                .questions(rule, &approval, &ballot.voter, clock::tick())
+                .questions(&terms.policy, &approval, ballot, clock::tick())
         };
         Ok(approval.map(questions).unwrap_or_default())
     }
@@ -62,7 +62,10 @@ impl Effects {
             if let Err(reason) = self.learned.ask(&terms.slack, &question) {
                 log::warn!(approvalId:% = deferred.ballot.id, reason:%;
                     "Slack did not say who may decide");
-                break;
+                // What it refuses to say of one group says nothing of the others.
+                if !matches!(reason, CallError::Refused(_)) {
+                    break;
+                }
             }
         }
         self.reconsider(deferred, Word::Asked);
