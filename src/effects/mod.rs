@@ -85,6 +85,8 @@ pub struct Terms {
 /// The threads behind [`Effects`].
 pub struct Running {
     effects: Effects,
+    /// Those that leave words for the others to deliver.
+    first: Vec<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -138,21 +140,9 @@ impl Effects {
     /// # Errors
     /// When the system gives no more threads.
     pub fn start(&self) -> std::io::Result<Running> {
-        let mut threads = Vec::new();
-        for (name, queue, count) in [
-            ("effect", &self.queue, THREADS),
-            ("ask", &self.asking, ASKING),
-            ("dialog", &self.opening, OPENING),
-        ] {
-            for number in 1..=count {
-                let (effects, queue) = (self.clone(), Arc::clone(queue));
-                threads.push(
-                    thread::Builder::new()
-                        .name(format!("{name}-{number}"))
-                        .spawn(move || effects.work(&queue))?,
-                );
-            }
-        }
+        let mut first = self.spawn("ask", &self.asking, ASKING)?;
+        first.extend(self.spawn("dialog", &self.opening, OPENING)?);
+        let mut threads = self.spawn("effect", &self.queue, THREADS)?;
         self.queue.push(Job::new(Task::Identify, HORIZON));
         let effects = self.clone();
         threads.push(
@@ -162,8 +152,24 @@ impl Effects {
         );
         Ok(Running {
             effects: self.clone(),
+            first,
             threads,
         })
+    }
+
+    /// Starts so many threads for a queue.
+    fn spawn(
+        &self,
+        name: &str,
+        queue: &Arc<Queue>,
+        count: usize,
+    ) -> std::io::Result<Vec<JoinHandle<()>>> {
+        let spawn = |number| {
+            let (effects, queue) = (self.clone(), Arc::clone(queue));
+            let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            thread.spawn(move || effects.work(&queue))
+        };
+        (1..=count).map(spawn).collect()
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -367,13 +373,19 @@ impl Running {
     /// Stops after what is due now, or at the deadline. What is owed by then stays owed.
     pub fn stop(self, deadline: Instant) {
         let effects = &self.effects;
-        for queue in [&effects.queue, &effects.asking, &effects.opening] {
-            queue.stop();
-        }
-        for thread in self.threads {
-            while !thread.is_finished() && clock::tick() < deadline {
-                thread::sleep(Duration::from_millis(5));
-            }
+        effects.asking.stop();
+        effects.opening.stop();
+        wait(self.first, deadline);
+        effects.queue.stop();
+        wait(self.threads, deadline);
+    }
+}
+
+/// Waits until threads have ended, or until the deadline.
+fn wait(threads: Vec<JoinHandle<()>>, deadline: Instant) {
+    for thread in threads {
+        while !thread.is_finished() && clock::tick() < deadline {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
