@@ -10,12 +10,15 @@
 )]
 
 mod harness;
+mod scene;
 mod stand_in;
 
 mod attacks;
 mod cli;
 mod crash;
+mod dialog;
 mod edge;
+mod groups;
 mod journey;
 mod layout;
 mod operations;

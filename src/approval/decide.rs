@@ -512,6 +512,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "it is one table")]
     fn what_slack_says_and_why_somebody_denies_decide_as_the_table_says() {
         const GRANTED: Verdict = Decided(Status::Approved);
         const DENIED: Verdict = Decided(Status::Denied);
