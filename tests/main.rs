@@ -11,6 +11,7 @@
 
 mod agent;
 mod harness;
+mod scene;
 mod stand_in;
 
 mod adoption;
@@ -21,7 +22,9 @@ mod callbacks;
 mod cli;
 mod crash;
 mod crash_asking;
+mod dialog;
 mod edge;
+mod groups;
 mod journey;
 mod layout;
 mod listing;

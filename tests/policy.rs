@@ -1,78 +1,12 @@
 //! Who may decide, how many must agree, and that a configuration with a mistake in it opens nothing.
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Click, Scratch, Server, fixture, read_approval, sample, write_approval};
-use crate::stand_in::StandIn;
-
-/// How long something may take that nothing holds up.
-const SOON: Duration = Duration::from_secs(5);
-
-/// A server under a policy, its directory and its Slack.
-struct Scene {
-    server: Server,
-    slack: StandIn,
-    dir: Scratch,
-}
-
-impl Scene {
-    fn under(policy: &str) -> Self {
-        let (slack, dir) = (StandIn::start(), Scratch::new());
-        let server = Server::builder()
-            .dir(&dir)
-            .slack(&slack)
-            .config(policy)
-            .start();
-        Self { server, slack, dir }
-    }
-
-    fn file(&self, id: &str, changes: &Value) {
-        let mut approval = sample(id);
-        for (key, value) in changes.as_object().unwrap() {
-            approval[key] = value.clone();
-        }
-        write_approval(&self.dir, &approval);
-    }
-
-    fn status(&self, id: &str) -> String {
-        let status = read_approval(&self.dir, id)["status"].clone();
-        status.as_str().unwrap().to_owned()
-    }
-
-    /// Clicks without a word.
-    fn click(&self, click: &Click) {
-        assert_eq!(self.server.interact(&click.payload()).status, 200);
-    }
-
-    /// Clicks and returns the private word that follows.
-    fn word(&self, click: &Click) -> String {
-        let before = self.slack.calls_of("response_url").len();
-        let url = self.slack.response_url(&before.to_string());
-        self.click(&click.clone().response_url(url));
-        let call = self.slack.wait_for("response_url", before + 1, SOON).pop();
-        let body = call.unwrap().body;
-        assert_eq!(body["response_type"], "ephemeral");
-        body["text"].as_str().unwrap().to_owned()
-    }
-
-    fn reload(&self, policy: &str, said: &str) -> String {
-        let before = self.server.log().matches(said).count();
-        fs::write(self.server.config_file(), policy).unwrap();
-        self.server.signal(Signal::HUP);
-        crate::harness::eventually(said, SOON, || {
-            let log = self.server.log();
-            (log.matches(said).count() > before).then_some(log)
-        })
-    }
-}
-
-fn by(user: &str, click: Click) -> Click {
-    click.by(user, &user.to_lowercase())
-}
+use crate::harness::{Click, Server, fixture, read_approval};
+use crate::scene::{SOON, Scene, by};
 
 #[test]
 fn a_level_says_who_may_decide_and_takes_the_rest_from_the_default() {
@@ -442,6 +376,37 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["safety.approvers.high.groups", "not handles"],
     ),
     (
+        "safety:\n  approvers:\n    high:\n      group: [S0OPS]\n",
+        "line 4, column 7",
+        &["safety.approvers.high.group", "did you mean groups?"],
+    ),
+    (
+        "safety:\n  approvers:\n    high:\n      users: [S0OPS]\n",
+        "line 4",
+        &["safety.approvers.high.users", "user ids"],
+    ),
+    (
+        "safety:\n  approvers:\n    default: {groups: [S0OPS]}\n    high: {groups: []}\n",
+        "line 4",
+        &["safety.approvers.high.groups", "names nobody"],
+    ),
+    (
+        "safety:\n  approvers:\n    default: {groups: [S0OPS]}\n\
+         \x20   high: {users: [U0BOB], groups: [], minApprovals: 2}\n",
+        "line 4",
+        &["2 people must approve, but only 1 may"],
+    ),
+    (
+        "safety:\n  requireDenialReson: true\n",
+        "line 2, column 3",
+        &["did you mean requireDenialReason?"],
+    ),
+    (
+        "safety:\n  requireDenialReason: always\n",
+        "line 2",
+        &["safety.requireDenialReason", "true or false"],
+    ),
+    (
         "safety:\n  approvers:\n    high: {groups: []}\n",
         "line 3",
         &["safety.approvers.high.groups", "names nobody"],
@@ -477,6 +442,11 @@ fn a_policy_with_a_mistake_stops_the_start_and_says_where() {
         assert_eq!(finished.stdout, "", "{policy}");
         let start = format!("runbook: error: .runbook/config.yaml: {place}");
         assert!(error.starts_with(&start), "{policy}\n{error}");
+        let (_, column) = error.split_once(", column ").unwrap_or_default();
+        assert!(
+            column.starts_with(|c: char| c.is_ascii_digit()),
+            "{policy}\n{error}"
+        );
         for said in *said {
             assert!(error.contains(said), "{said}: {policy}\n{error}");
         }

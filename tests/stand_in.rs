@@ -78,6 +78,17 @@ impl Drop for Held<'_> {
     }
 }
 
+/// What `users.info` says of a guest.
+#[derive(Clone, Copy, Debug)]
+pub enum Guest {
+    /// Of several channels: `is_restricted`.
+    Multi,
+    /// Of one channel: both flags.
+    Single,
+    /// It says neither of the two flags.
+    Unsaid,
+}
+
 /// How many calls a failure meets.
 #[derive(Clone, Copy, Debug)]
 pub enum Times {
@@ -123,6 +134,17 @@ impl StandIn {
     /// Answers this method with this document, once the token is right.
     pub fn answer(&self, method: &str, answer: Value) {
         self.slack.state().answers.insert(method.to_owned(), answer);
+    }
+
+    /// Makes these people, by id, the members of a user group; there are no groups but those.
+    pub fn set_members(&self, group: &str, members: &[&str]) {
+        let members = members.iter().map(ToString::to_string).collect();
+        self.slack.state().groups.insert(group.to_owned(), members);
+    }
+
+    /// Makes a person a guest of the workspace; all others are full members.
+    pub fn set_guest(&self, user: &str, guest: Guest) {
+        self.slack.state().guests.insert(user.to_owned(), guest);
     }
 
     /// Fails calls of any method. Failures that were asked for one after another come in that order.
@@ -221,6 +243,8 @@ struct State {
     token: String,
     calls: Vec<Call>,
     answers: HashMap<String, Value>,
+    groups: HashMap<String, Vec<String>>,
+    guests: HashMap<String, Guest>,
     planned: Vec<Planned>,
     held: Vec<&'static str>,
     recoveries: u64,
@@ -386,6 +410,8 @@ impl Default for State {
             token: TOKEN.to_owned(),
             calls: Vec::new(),
             answers: HashMap::new(),
+            groups: HashMap::new(),
+            guests: HashMap::new(),
             planned: Vec::new(),
             held: Vec::new(),
             recoveries: 0,
@@ -491,8 +517,8 @@ impl State {
             "chat.postEphemeral" => Self::post_ephemeral(call),
             "views.open" => self.open_view(call),
             "views.publish" => publish_view(call),
-            "users.info" => user_info(call),
-            "usergroups.users.list" => group_members(call),
+            "users.info" => self.user_info(call),
+            "usergroups.users.list" => self.group_members(call),
             _ => Err(not_ok("unknown_method")),
         };
         answer.map_or_else(|refusal| refusal, ok)
@@ -553,6 +579,34 @@ impl State {
         check_view(&call.body["view"])
     }
 
+    fn user_info(&self, call: &Call) -> Result<Value, Value> {
+        let user = form_argument(call, "user")?;
+        let mut info = json!({
+            "id": user, "team_id": "T0001", "name": "alice", "real_name": "Alice Example",
+            "deleted": false, "is_bot": false,
+            "profile": {"display_name": "alice", "real_name": "Alice Example"},
+        });
+        let flags = match self.guests.get(user) {
+            None => Some((false, false)),
+            Some(Guest::Multi) => Some((true, false)),
+            Some(Guest::Single) => Some((true, true)),
+            Some(Guest::Unsaid) => None,
+        };
+        if let Some((restricted, ultra_restricted)) = flags {
+            info["is_restricted"] = restricted.into();
+            info["is_ultra_restricted"] = ultra_restricted.into();
+        }
+        Ok(json!({"user": info}))
+    }
+
+    fn group_members(&self, call: &Call) -> Result<Value, Value> {
+        let group = form_argument(call, "usergroup")?;
+        let members = self.groups.get(group);
+        members
+            .map(|members| json!({"users": members}))
+            .ok_or_else(|| not_ok("no_such_subteam"))
+    }
+
     /// No two messages have the same one, not even in two workspaces.
     fn fresh_ts() -> String {
         static POSTED: AtomicU32 = AtomicU32::new(1);
@@ -584,20 +638,6 @@ fn publish_view(call: &Call) -> Result<Value, Value> {
         return Err(missing("user_id"));
     }
     check_view(&call.body["view"])
-}
-
-fn user_info(call: &Call) -> Result<Value, Value> {
-    let user = form_argument(call, "user")?;
-    Ok(json!({"user": {
-        "id": user, "team_id": "T0001", "name": "alice", "real_name": "Alice Example",
-        "deleted": false, "is_bot": false, "is_restricted": false, "is_ultra_restricted": false,
-        "profile": {"display_name": "alice", "real_name": "Alice Example"},
-    }}))
-}
-
-fn group_members(call: &Call) -> Result<Value, Value> {
-    form_argument(call, "usergroup")?;
-    Ok(json!({"users": ["U061F7AUR"]}))
 }
 
 /// Slack's reading methods take form fields or a query, and look at no JSON.

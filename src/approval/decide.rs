@@ -175,8 +175,9 @@ pub fn decide(
     }
     let needed = policy.approvals_needed(approval.risk());
     // Votes count by the policy of now, not of when they were cast.
-    let people = approval.supporters(|id| !is_own(id) && is_listed(rule, id, known) == Some(true));
-    if people.contains(&voter.person.id.as_str()) && people.len() < needed {
+    let people =
+        approval.supporters(|other| !is_own(&other.person.id) && admit(rule, other, known).is_ok());
+    if people.contains(&voter.person.id) && people.len() < needed {
         return Verdict::Refused(Refusal::VotedAlready {
             approvals: people.len(),
             needed,
@@ -252,18 +253,21 @@ impl Approval {
 
     /// The different people who have approved what the request means now, and who count, in the
     /// order of their votes.
-    pub fn supporters(&self, counts: impl Fn(&str) -> bool) -> Vec<&str> {
+    pub fn supporters(&self, counts: impl Fn(&Voter) -> bool) -> Vec<String> {
         let mut seen = HashSet::new();
-        let people = self.approvers().filter(|id| counts(id));
-        people.filter(|id| seen.insert(*id)).collect()
+        let people = self.approvers().filter(counts).map(|voter| voter.person.id);
+        people.filter(|id| seen.insert(id.clone())).collect()
     }
 
     /// The people whose approvals a message shows. Slack is not asked for that, so whoever a group
     /// may list is shown as counted when they voted.
-    pub fn shown_supporters(&self, policy: &Policy) -> Vec<&str> {
+    pub fn shown_supporters(&self, policy: &Policy) -> Vec<String> {
         let (rule, nothing) = (policy.rule(self.risk()), Knowledge::default());
         let is_own = own_request(self, policy);
-        self.supporters(|id| !is_own(id) && is_listed(rule, id, &nothing) != Some(false))
+        self.supporters(|voter| {
+            let id = voter.person.id.as_str();
+            !is_own(id) && is_listed(rule, id, &nothing) != Some(false)
+        })
     }
 
     /// Makes a pending approval whose time is over `expired`. `true` when that changed it.
@@ -285,7 +289,9 @@ mod tests {
 
     use super::super::{GroupId, Risk};
     use super::Choice::{Approve, Deny};
-    use super::Refusal::{External, NotAnApprover, OwnRequest, VotedAlready};
+    use super::Refusal::{
+        External, Guest, NoReason, NotAnApprover, OwnRequest, Unverified, VotedAlready,
+    };
     use super::Verdict::{Counted, Decided, Lapsed, Refused};
     use super::*;
 
@@ -330,13 +336,18 @@ mod tests {
         }
     }
 
-    /// A pending approval that Zoe asked for, with these votes: a letter a person, `-` for no.
+    /// A pending approval that Zoe asked for, with these votes: a letter a person, `-` behind it for
+    /// no, `!` for somebody of another workspace.
     fn approval(risk: Risk, votes: &str) -> Approval {
         let mut decisions: Vec<Value> = Vec::new();
         for letter in votes.chars() {
             if letter == '-' {
                 let last = decisions.last_mut().unwrap();
                 last["decision"] = "deny".into();
+                continue;
+            }
+            if letter == '!' {
+                decisions.last_mut().unwrap()["external"] = true.into();
                 continue;
             }
             let by = person(&format!("U{letter}"));
@@ -495,6 +506,193 @@ mod tests {
         }
     }
 
+    /// Low: Ops. Medium: Alice, Ops and Dev. High: two of Alice and Ops. Critical: two people, but no
+    /// guests. Every denial has to say why.
+    fn policy_of_groups() -> Policy {
+        let rule = |users: &[&str], groups: &[&str], min_approvals, allow_guests| LevelRule {
+            users: users.iter().filter_map(|id| UserId::parse(id)).collect(),
+            groups: groups.iter().filter_map(|id| GroupId::parse(id)).collect(),
+            min_approvals,
+            allow_guests,
+            ..LevelRule::default()
+        };
+        Policy {
+            levels: [
+                rule(&[], &["SOPS"], 1, true),
+                rule(&["UA"], &["SOPS", "SDEV"], 1, true),
+                rule(&["UA"], &["SOPS"], 2, true),
+                rule(&[], &[], 2, false),
+            ],
+            require_denial_reason: true,
+            ..Policy::default()
+        }
+    }
+
+    /// What Slack has said: `ops=GH` are the members of Ops, `guest=K` guests, `full=A` none.
+    fn known(text: &str) -> Knowledge {
+        let mut known = Knowledge::default();
+        for (word, letters) in text.split(' ').filter_map(|part| part.split_once('=')) {
+            let people = letters.chars().map(|letter| format!("U{letter}"));
+            match word {
+                "guest" => known.guests.extend(people.map(|id| (id, true))),
+                "full" => known.guests.extend(people.map(|id| (id, false))),
+                group => {
+                    let group = GroupId::parse(&format!("S{}", group.to_uppercase()));
+                    known.members.insert(group.unwrap(), people.collect());
+                }
+            }
+        }
+        known
+    }
+
+    #[test]
+    #[allow(clippy::too_many_lines, reason = "it is one table")]
+    fn what_slack_says_and_why_somebody_denies_decide_as_the_table_says() {
+        const GRANTED: Verdict = Decided(Status::Approved);
+        const DENIED: Verdict = Decided(Status::Denied);
+        const OTHERS: Verdict = Refused(NotAnApprover);
+        const UNSURE: Verdict = Refused(Unverified);
+        const WHY: Verdict = Refused(NoReason);
+        const GUEST: Verdict = Refused(Guest);
+        const OUTSIDE: Verdict = Refused(External);
+        const ONE_OF_TWO: Verdict = Counted {
+            approvals: 1,
+            needed: 2,
+        };
+        const AGAIN: Verdict = Refused(VotedAlready {
+            approvals: 1,
+            needed: 2,
+        });
+        for (risk, said, votes, voter, choice, expected) in [
+            // The members of a group, when Slack has said who they are.
+            (Risk::Low, "ops=GH", "", "G", "approve", GRANTED),
+            (Risk::Low, "ops=GH", "", "A", "approve", OTHERS),
+            (Risk::Low, "ops=", "", "G", "approve", OTHERS),
+            (Risk::Low, "", "", "G", "approve", UNSURE),
+            (Risk::Low, "dev=G", "", "G", "approve", UNSURE),
+            (Risk::Low, "ops=GH", "", "G!", "approve", OUTSIDE),
+            (Risk::Low, "", "", "G!", "approve", OUTSIDE),
+            (Risk::Low, "ops=GZ", "", "Z", "approve", Refused(OwnRequest)),
+            (Risk::Low, "", "", "Z", "approve", UNSURE),
+            // Why they deny; who may turn out to be allowed is asked before that is known.
+            (Risk::Low, "ops=GH", "", "G", "deny: no", DENIED),
+            (Risk::Low, "ops=GH", "", "G", "deny", WHY),
+            (Risk::Low, "ops=GH", "", "G", "deny:", WHY),
+            (Risk::Low, "ops=GH", "", "G", "deny: \t\n ", WHY),
+            (Risk::Low, "", "", "G", "deny", WHY),
+            (Risk::Low, "", "", "G", "deny: no", UNSURE),
+            (Risk::Low, "ops=GH", "", "A", "deny", OTHERS),
+            (Risk::Low, "ops=GH", "", "A", "deny: no", OTHERS),
+            (Risk::Low, "", "", "G!", "deny", OUTSIDE),
+            (Risk::Low, "ops=GZ", "", "Z", "deny: no", DENIED),
+            (Risk::Low, "ops=GH", "", "G", "approve:", GRANTED),
+            // Those who are listed need nobody's word, and one group is enough.
+            (Risk::Medium, "", "", "A", "approve", GRANTED),
+            (Risk::Medium, "", "", "A", "deny: no", DENIED),
+            (Risk::Medium, "", "", "A", "deny", WHY),
+            (Risk::Medium, "ops=G", "", "G", "approve", GRANTED),
+            (Risk::Medium, "dev=D", "", "D", "approve", GRANTED),
+            (Risk::Medium, "ops=G", "", "D", "approve", UNSURE),
+            (Risk::Medium, "ops=G dev=D", "", "E", "approve", OTHERS),
+            // Two of them; who has left the group since counts no more, nor who may have.
+            (Risk::High, "ops=GH", "", "G", "approve", ONE_OF_TWO),
+            (Risk::High, "ops=GH", "G", "H", "approve", GRANTED),
+            (Risk::High, "ops=GH", "G", "G", "approve", AGAIN),
+            (Risk::High, "ops=GH", "GG", "A", "approve", GRANTED),
+            (Risk::High, "ops=GH", "A", "G", "approve", GRANTED),
+            (Risk::High, "", "A", "A", "approve", AGAIN),
+            (Risk::High, "", "G", "A", "approve", ONE_OF_TWO),
+            (Risk::High, "ops=H", "G", "H", "approve", ONE_OF_TWO),
+            (Risk::High, "ops=H", "G", "G", "approve", OTHERS),
+            (Risk::High, "ops=GZ", "Z", "G", "approve", ONE_OF_TWO),
+            (Risk::High, "ops=GH", "H!", "G", "approve", ONE_OF_TWO),
+            (Risk::High, "ops=GH", "G", "H", "deny: no", DENIED),
+            (Risk::High, "", "G", "A", "deny: no", DENIED),
+            // Anyone but guests, then and now.
+            (Risk::Critical, "full=A", "", "A", "approve", ONE_OF_TWO),
+            (Risk::Critical, "full=AB", "A", "B", "approve", GRANTED),
+            (Risk::Critical, "guest=A", "", "A", "approve", GUEST),
+            (Risk::Critical, "", "", "A", "approve", UNSURE),
+            (Risk::Critical, "full=B", "A", "B", "approve", ONE_OF_TWO),
+            (
+                Risk::Critical,
+                "full=B guest=A",
+                "A",
+                "B",
+                "approve",
+                ONE_OF_TWO,
+            ),
+            (Risk::Critical, "full=AB", "A!", "B", "approve", ONE_OF_TWO),
+            (Risk::Critical, "guest=A", "", "A", "deny", GUEST),
+            (Risk::Critical, "guest=A", "", "A", "deny: no", GUEST),
+            (Risk::Critical, "", "", "A", "deny", WHY),
+            (Risk::Critical, "full=A", "", "A!", "approve", OUTSIDE),
+        ] {
+            let story = format!("{risk:?}, {said:?}, after {votes:?}: {choice:?} by {voter}");
+            let (word, reason) = match choice.split_once(':') {
+                Some((word, reason)) => (word, Some(reason)),
+                None => (choice, None),
+            };
+            let choice = if word == "deny" { Deny } else { Approve };
+            let mut ballot = ballot(voter, choice);
+            ballot.reason = reason.map(str::to_owned);
+            let (policy, said) = (policy_of_groups(), known(said));
+            let verdict = |at, document: &Approval| {
+                decide(
+                    document,
+                    &ballot,
+                    Mandate::Policy(&policy, &said),
+                    after(at),
+                )
+            };
+            let mut document = approval(risk, votes);
+            assert_eq!(verdict(0, &document), expected, "{story}");
+            // Whatever Slack has said: what is over is over, what was seen counts, and the terminal
+            // asks nobody.
+            assert_eq!(verdict(EXPIRY, &document), Lapsed, "{story}");
+            let terminal = decide(&document, &ballot, Mandate::Terminal, asked());
+            assert_eq!(terminal, Decided(choice.status()), "{story}");
+            let before = Digest::parse(&"0".repeat(64));
+            let changed = Ballot {
+                seen: before,
+                ..ballot.clone()
+            };
+            let mandate = Mandate::Policy(&policy, &said);
+            let unseen = decide(&document, &changed, mandate, asked());
+            assert!(
+                before.is_some() && unseen == Refused(Refusal::Changed),
+                "{story}"
+            );
+            document.finish(Status::Approved, Some(&person("UB")), None, after(1));
+            let over = verdict(2, &document);
+            assert!(matches!(over, Refused(Refusal::Final { .. })), "{story}");
+        }
+    }
+
+    #[test]
+    fn a_vote_from_outside_says_so_and_counts_only_while_that_is_wanted() {
+        let mut policy = policy();
+        let mut document = approval(Risk::Critical, "");
+        let knows = Knowledge::default();
+        let first = ballot("A!", Approve);
+        let verdict = decide(&document, &first, Mandate::Policy(&policy, &knows), asked());
+        assert!(document.record(&first, &verdict, asked()));
+        let written: Value = serde_json::from_slice(&document.to_bytes()).unwrap();
+        assert_eq!(written["decisions"][0]["external"], true);
+        let again = Approval::parse(document.id(), &document.to_bytes()).unwrap();
+        let second = |policy: &Policy| {
+            let ballot = ballot("B", Approve);
+            decide(&again, &ballot, Mandate::Policy(policy, &knows), asked())
+        };
+        assert_eq!(second(&policy), Decided(Status::Approved));
+        policy.levels[3].allow_external = false;
+        let one = Counted {
+            approvals: 1,
+            needed: 2,
+        };
+        assert_eq!(second(&policy), one);
+    }
+
     #[test]
     fn no_order_of_votes_approves_without_enough_people_who_may() {
         const VOTERS: [&str; 6] = ["A", "B", "C", "A!", "D", "Z"];
@@ -532,7 +730,8 @@ mod tests {
                         Status::Pending
                     };
                     assert_eq!(document.status(), expected, "{risk:?} {story:?} at {voter}");
-                    let mut voted: Vec<&str> = document.approvers().collect();
+                    let mut voted: Vec<String> =
+                        document.approvers().map(|voter| voter.person.id).collect();
                     voted.dedup();
                     assert!(voted.len() <= needed, "{story:?}");
                 }

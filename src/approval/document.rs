@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visi
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ApprovalId, Ballot, Choice, Digest, Owed, Person, Risk, Status};
+use super::{ApprovalId, Ballot, Choice, Digest, Owed, Person, Risk, Status, Voter};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -47,6 +47,9 @@ pub struct Damage(String);
 pub struct Vote {
     pub decision: Choice,
     pub by: Person,
+    /// Whether they belonged to another workspace; absent when not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
     pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -204,13 +207,16 @@ impl Approval {
         &self.votes
     }
 
-    /// The ids of the people who have approved so far what the request means now.
-    pub fn approvers(&self) -> impl Iterator<Item = &str> {
+    /// The people who have approved so far what the request means now.
+    pub fn approvers(&self) -> impl Iterator<Item = Voter> {
         let meaning = self.digest();
         self.votes
             .iter()
             .filter(move |vote| vote.decision == Choice::Approve && vote.is_about(meaning))
-            .map(|vote| vote.by.id.as_str())
+            .map(|vote| Voter {
+                person: vote.by.clone(),
+                external: vote.external,
+            })
     }
 
     /// Whether anything is owed, be it something that only another version can read.
@@ -238,6 +244,7 @@ impl Approval {
         let vote = Vote {
             decision: ballot.choice,
             by: ballot.voter.person.clone(),
+            external: ballot.voter.external,
             at,
             reason: ballot.reason.clone(),
             seen: ballot.seen,

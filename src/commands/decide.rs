@@ -20,7 +20,8 @@ pub(super) fn decide(
     let (id, reason) = (id(parsed)?, text(parsed, "--reason")?);
     let office = Office::open(parsed, environment, Reach::Updates)?;
     let must_say_why = office.settings.terms.policy.require_denial_reason;
-    if choice == Choice::Deny && must_say_why && reason.is_none() {
+    let says_why = reason.as_ref().is_some_and(|why| !why.trim().is_empty());
+    if choice == Choice::Deny && must_say_why && !says_why {
         return Err(Complaint::usage(
             "--reason is missing: a denial has to say why",
         ));

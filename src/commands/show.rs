@@ -146,10 +146,14 @@ impl<'a> Sheet<'a> {
                 by,
                 at,
                 reason,
+                external,
                 seen: _,
             } = vote;
             let (word, at) = (decision.word(), time(*at, self.now));
             let mut line = format!("{word} by {}, {at}", person(by));
+            if *external {
+                line += ", from another workspace";
+            }
             if !vote.is_about(self.approval.digest()) {
                 line += ", of what the request meant before";
             }

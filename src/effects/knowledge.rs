@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, GroupId, Knowledge, LevelRule, Voter};
+use crate::approval::{Approval, Ballot, Choice, GroupId, Knowledge, Policy, Status};
 use crate::outgoing::CallError;
 use crate::slack::api::Client;
 
@@ -33,28 +33,40 @@ struct State {
 }
 
 impl Learned {
-    /// What is to be asked before this person's vote can be weighed. Who is listed by name needs
-    /// nobody's word, unless votes of others are to be counted.
+    /// What is to be asked before a ballot can be weighed. Who is listed by name needs nobody's
+    /// word, unless votes of others are to be counted; who is refused anyway needs none either.
     pub(super) fn questions(
         &self,
-        rule: &LevelRule,
+        policy: &Policy,
         approval: &Approval,
-        voter: &Voter,
+        ballot: &Ballot,
         now: Instant,
     ) -> Vec<Question> {
+        let rule = policy.rule(approval.risk());
+        let voter = &ballot.voter;
+        if approval.status() != Status::Pending || (voter.external && !rule.allow_external) {
+            return Vec::new();
+        }
+        let mut people = vec![voter.person.id.clone()];
+        if ballot.choice == Choice::Approve && policy.approvals_needed(approval.risk()) > 1 {
+            for other in approval.approvers().map(|other| other.person.id) {
+                if !people.contains(&other) {
+                    people.push(other);
+                }
+            }
+        }
         let state = self.state();
-        let id = voter.person.id.as_str();
         let is_fresh = |at: Instant| now.duration_since(at) < FRESH;
-        let others = approval.approvers().any(|other| !rule.lists(other));
         let mut questions = Vec::new();
-        if !rule.lists(id) || others {
-            let known =
+        if people.iter().any(|id| !rule.lists(id)) {
+            let is_unknown =
                 |group: &&GroupId| !state.members.get(*group).is_some_and(|m| is_fresh(m.0));
-            let unknown = rule.groups.iter().filter(known);
+            let unknown = rule.groups.iter().filter(is_unknown);
             questions.extend(unknown.cloned().map(Question::Members));
         }
-        if !rule.allow_guests && !state.guests.get(id).is_some_and(|g| is_fresh(g.0)) {
-            questions.push(Question::Guest(id.to_owned()));
+        if !rule.allow_guests {
+            let is_unknown = |id: &String| !state.guests.get(id).is_some_and(|g| is_fresh(g.0));
+            questions.extend(people.into_iter().filter(is_unknown).map(Question::Guest));
         }
         questions
     }
@@ -106,4 +118,165 @@ fn usable<K: Clone + Eq + Hash, V: Clone>(
         .filter(|(_, (at, _))| now.duration_since(*at) < USABLE)
         .map(|(key, (_, value))| (key.clone(), value.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::approval::{ApprovalId, LevelRule, Person, Risk, Route, UserId, Voter};
+    use crate::clock;
+
+    const NEVER: Option<u64> = None;
+
+    fn ops() -> GroupId {
+        GroupId::parse("SOPS").unwrap()
+    }
+
+    /// Low: Ops. Medium: Alice and Ops. High: two of Alice, Bob, Ops and Dev. Critical: Alice or
+    /// anyone of Ops, but no guests.
+    fn policy() -> Policy {
+        let rule = |users: &[&str], groups: &[&str], min_approvals, allow_guests| LevelRule {
+            users: users.iter().filter_map(|id| UserId::parse(id)).collect(),
+            groups: groups.iter().filter_map(|id| GroupId::parse(id)).collect(),
+            min_approvals,
+            allow_guests,
+            ..LevelRule::default()
+        };
+        Policy {
+            levels: [
+                rule(&[], &["SOPS"], 1, true),
+                rule(&["UA"], &["SOPS"], 1, true),
+                rule(&["UA", "UB"], &["SOPS", "SDEV"], 2, true),
+                rule(&["UA"], &["SOPS"], 2, false),
+            ],
+            ..Policy::default()
+        }
+    }
+
+    fn approval(risk: Risk, votes: &str, status: &str) -> Approval {
+        let vote = |letter: char| {
+            let id = format!("U{letter}");
+            json!({ "decision": "approve", "by": { "id": id, "username": id, "name": id },
+                "at": "2024-01-15T15:30:00Z" })
+        };
+        let votes: Vec<_> = votes.chars().map(vote).collect();
+        let document = json!({ "id": "apr-1", "operation": "scale", "status": status,
+            "riskLevel": risk.word(), "decisions": votes });
+        let id = ApprovalId::parse("apr-1").unwrap();
+        Approval::parse(&id, document.to_string().as_bytes()).unwrap()
+    }
+
+    fn ballot(voter: &str, choice: Choice) -> Ballot {
+        let id = format!("U{}", voter.trim_end_matches('!'));
+        Ballot {
+            id: ApprovalId::parse("apr-1").unwrap(),
+            choice,
+            voter: Voter {
+                person: Person {
+                    id: id.clone(),
+                    username: id.clone(),
+                    name: id,
+                },
+                external: voter.ends_with('!'),
+            },
+            reason: None,
+            route: Route::default(),
+            seen: None,
+            may_precede_file: false,
+            trigger_id: None,
+            at: clock::now(),
+        }
+    }
+
+    /// The questions as words: groups, then people.
+    fn asked(learned: &Learned, approval: &Approval, ballot: &Ballot, now: Instant) -> String {
+        let questions = learned.questions(&policy(), approval, ballot, now);
+        let words = questions.iter().map(|question| match question {
+            Question::Members(group) => group.to_string(),
+            Question::Guest(id) => id.clone(),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn slack_is_asked_what_the_outcome_depends_on_and_nothing_else() {
+        use Choice::{Approve, Deny};
+        for (risk, votes, voter, choice, expected) in [
+            // Who is listed needs nobody's word; anybody else may be a member.
+            (Risk::Low, "", "G", Approve, "SOPS"),
+            (Risk::Low, "", "G", Deny, "SOPS"),
+            (Risk::Medium, "", "A", Approve, ""),
+            (Risk::Medium, "", "A", Deny, ""),
+            (Risk::Medium, "", "G", Approve, "SOPS"),
+            // Who is from outside is refused whatever Slack says.
+            (Risk::Low, "", "G!", Approve, ""),
+            (Risk::Critical, "", "A!", Approve, ""),
+            // Earlier votes matter where they are counted.
+            (Risk::Medium, "G", "A", Approve, ""),
+            (Risk::High, "", "A", Approve, ""),
+            (Risk::High, "B", "A", Approve, ""),
+            (Risk::High, "G", "A", Approve, "SOPS SDEV"),
+            (Risk::High, "G", "A", Deny, ""),
+            (Risk::High, "A", "G", Approve, "SOPS SDEV"),
+            // Guests may be listed, too.
+            (Risk::Critical, "", "A", Approve, "UA"),
+            (Risk::Critical, "", "A", Deny, "UA"),
+            (Risk::Critical, "", "G", Approve, "SOPS UG"),
+            (Risk::Critical, "GHG", "A", Approve, "SOPS UA UG UH"),
+            (Risk::Critical, "G", "A", Deny, "UA"),
+        ] {
+            let (learned, ballot) = (Learned::default(), ballot(voter, choice));
+            let now = clock::tick();
+            let found = asked(&learned, &approval(risk, votes, "pending"), &ballot, now);
+            let story = format!("{risk:?}, after {votes:?}: {choice:?} by {voter}");
+            assert_eq!(found, expected, "{story}");
+            let decided = approval(risk, votes, "denied");
+            assert_eq!(asked(&learned, &decided, &ballot, now), "", "{story}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_as_good_as_new_for_a_minute_and_will_do_for_ten() {
+        for (age, is_asked, is_used) in [
+            (Some(0), false, true),
+            (Some(59_999), false, true),
+            (Some(60_000), true, true),
+            (Some(599_999), true, true),
+            (Some(600_000), true, false),
+            (NEVER, true, false),
+        ] {
+            let (learned, heard) = (Learned::default(), clock::tick());
+            if age.is_some() {
+                let mut state = learned.state();
+                state.members.insert(ops(), (heard, vec!["UG".into()]));
+                state.guests.insert("UG".into(), (heard, false));
+            }
+            let now = heard + Duration::from_millis(age.unwrap_or_default());
+            let approval = approval(Risk::Critical, "", "pending");
+            let questions = asked(&learned, &approval, &ballot("G", Choice::Approve), now);
+            let expected = if is_asked { "SOPS UG" } else { "" };
+            assert_eq!(questions, expected, "after {age:?} ms");
+            let known = learned.now(now);
+            let used = (known.members.contains_key(&ops()), known.guests.get("UG"));
+            let expected = (is_used, is_used.then_some(&false));
+            assert_eq!(used, expected, "after {age:?} ms");
+        }
+    }
+
+    #[test]
+    fn a_new_answer_replaces_the_old_one_and_what_is_too_old_is_forgotten() {
+        let mut answers = HashMap::new();
+        let now = clock::tick();
+        if let Some(long_ago) = now.checked_sub(USABLE) {
+            answers.insert("old", (long_ago, 1));
+        }
+        answers.insert("other", (now, 2));
+        remember(&mut answers, "this", 3);
+        remember(&mut answers, "this", 4);
+        assert_eq!(answers.get("this").map(|answer| answer.1), Some(4));
+        assert_eq!(answers.get("other").map(|answer| answer.1), Some(2));
+        assert!(!answers.contains_key("old"));
+    }
 }

@@ -39,6 +39,10 @@ use serde_json::Value;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
 const THREADS: usize = 4;
+/// Threads that ask Slack what a vote needs, for up to 4 s each.
+const ASKING: usize = 4;
+/// Threads that open dialogs: a click allows that for 3 s, so nothing else may hold them up.
+const OPENING: usize = 2;
 /// How long an effect is tried before it is given up.
 const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// How long a private word makes sense: a `response_url` lives for 30 minutes.
@@ -54,6 +58,10 @@ pub struct Effects {
     store: Arc<dyn Store>,
     terms: Arc<Live<Terms>>,
     queue: Arc<Queue>,
+    /// Votes that need Slack's word.
+    asking: Arc<Queue>,
+    /// Dialogs to be opened.
+    opening: Arc<Queue>,
     pace: Arc<Pace>,
     learned: Arc<Learned>,
     /// Whose the bot token is, once Slack has said so.
@@ -83,6 +91,8 @@ pub struct Terms {
 /// The threads behind [`Effects`].
 pub struct Running {
     effects: Effects,
+    /// Those that leave words for the others to deliver.
+    first: Vec<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -115,6 +125,8 @@ impl Effects {
             store,
             terms: Arc::new(Live::new(terms)),
             queue: Arc::default(),
+            asking: Arc::default(),
+            opening: Arc::default(),
             pace: Arc::default(),
             learned: Arc::default(),
             identity: Arc::new(Live::new(None)),
@@ -134,15 +146,9 @@ impl Effects {
     /// # Errors
     /// When the system gives no more threads.
     pub fn start(&self) -> std::io::Result<Running> {
-        let mut threads = Vec::new();
-        for number in 1..=THREADS {
-            let effects = self.clone();
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("effect-{number}"))
-                    .spawn(move || effects.work())?,
-            );
-        }
+        let mut first = self.spawn("ask", &self.asking, ASKING)?;
+        first.extend(self.spawn("dialog", &self.opening, OPENING)?);
+        let mut threads = self.spawn("effect", &self.queue, THREADS)?;
         self.queue.push(Job::new(Task::Identify, HORIZON));
         let effects = self.clone();
         threads.push(
@@ -152,8 +158,24 @@ impl Effects {
         );
         Ok(Running {
             effects: self.clone(),
+            first,
             threads,
         })
+    }
+
+    /// Starts so many threads for a queue.
+    fn spawn(
+        &self,
+        name: &str,
+        queue: &Arc<Queue>,
+        count: usize,
+    ) -> std::io::Result<Vec<JoinHandle<()>>> {
+        let spawn = |number| {
+            let (effects, queue) = (self.clone(), Arc::clone(queue));
+            let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            thread.spawn(move || effects.work(&queue))
+        };
+        (1..=count).map(spawn).collect()
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -198,8 +220,8 @@ impl Effects {
     }
 
     /// One thread's life: jobs as they come due.
-    fn work(&self) {
-        while let Some(mut job) = self.queue.next() {
+    fn work(&self, queue: &Queue) {
+        while let Some(mut job) = queue.next() {
             let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut job)));
             let attempt = attempt.unwrap_or_else(|_| {
                 log::error!("An effect panicked; this is a bug");
@@ -210,14 +232,14 @@ impl Effects {
             });
             match attempt {
                 Attempt::Done(approval) => {
-                    self.queue.finish(&job);
+                    queue.finish(&job);
                     // More of it, or what has become owed meanwhile.
                     if let Some(approval) = approval {
                         self.push_owed(&approval);
                     }
                 }
                 Attempt::Refused(_) => {
-                    self.queue.finish(&job);
+                    queue.finish(&job);
                     // It may have made the request final, and so owe word to the agent.
                     if let Task::Owed(id, _) | Task::Note(id, ..) = &job.task
                         && let Ok(Some(approval)) = self.store.read(id)
@@ -229,12 +251,12 @@ impl Effects {
                     if let Task::Owed(id, effect) | Task::Note(id, effect, _) = job.task {
                         job.task = Task::Note(id, effect, Some(note));
                         let pause = backoff(job.attempts);
-                        self.queue.again(job, pause);
+                        queue.again(job, pause);
                     }
                 }
                 Attempt::Again { pause, .. } => {
                     let pause = pause.unwrap_or_else(|| backoff(job.attempts));
-                    self.queue.again(job, pause);
+                    queue.again(job, pause);
                 }
             }
         }
@@ -392,11 +414,20 @@ impl Terms {
 impl Running {
     /// Stops after what is due now, or at the deadline. What is owed by then stays owed.
     pub fn stop(self, deadline: Instant) {
-        self.effects.queue.stop();
-        for thread in self.threads {
-            while !thread.is_finished() && clock::tick() < deadline {
-                thread::sleep(Duration::from_millis(5));
-            }
+        let effects = &self.effects;
+        effects.asking.stop();
+        effects.opening.stop();
+        wait(self.first, deadline);
+        effects.queue.stop();
+        wait(self.threads, deadline);
+    }
+}
+
+/// Waits until threads have ended, or until the deadline.
+fn wait(threads: Vec<JoinHandle<()>>, deadline: Instant) {
+    for thread in threads {
+        while !thread.is_finished() && clock::tick() < deadline {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -12,9 +12,6 @@ use crate::clock;
 /// Slack that hangs must not fill the memory.
 const MOST_WORDS: usize = 10_000;
 
-/// How far a job goes ahead of the others for which a person waits.
-const AHEAD: Duration = Duration::from_secs(3600);
-
 /// A task with its history.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -59,16 +56,6 @@ struct State {
 impl Queue {
     /// Adds a job that is due now.
     pub(super) fn push(&self, job: Job) {
-        self.push_due(job, clock::tick());
-    }
-
-    /// Adds a job that goes before all others, because a person waits for it.
-    pub(super) fn push_first(&self, job: Job) {
-        let now = clock::tick();
-        self.push_due(job, now.checked_sub(AHEAD).unwrap_or(now));
-    }
-
-    fn push_due(&self, job: Job, due: Instant) {
         let mut state = self.state();
         let fresh = match &job.task {
             Task::Owed(id, effect) | Task::Note(id, effect, _) => {
@@ -83,7 +70,7 @@ impl Queue {
             }
         };
         if fresh {
-            state.add(job, due);
+            state.add(job, clock::tick());
             self.added.notify_one();
         }
     }

@@ -1,5 +1,5 @@
 //! Votes that need Slack's word first, and the dialog that asks for a reason. Both are a person's
-//! waiting, so they are tried once and at once, and never by a worker.
+//! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use super::sweep::{PATIENCE, Word};
 use super::{Attempt, Effects, Task, WORD_HORIZON};
 use crate::approval::{Approval, Ballot, Choice};
 use crate::clock;
+use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
 use crate::slack::message::Notice;
 use crate::store::{Deferred, StoreError};
@@ -31,9 +32,8 @@ impl Effects {
         }
         let approval = self.store.read(&ballot.id)?;
         let questions = |approval: Approval| {
-            let rule = terms.policy.rule(approval.risk());
             self.learned
-                .questions(rule, &approval, &ballot.voter, clock::tick())
+                .questions(&terms.policy, &approval, ballot, clock::tick())
         };
         Ok(approval.map(questions).unwrap_or_default())
     }
@@ -42,7 +42,7 @@ impl Effects {
     pub(super) fn weigh_soon(&self, deferred: &Deferred) {
         if self.weighed().insert(deferred.name().to_owned()) {
             let task = Task::Weigh(Box::new(deferred.clone()));
-            self.queue.push_first(Job::new(task, WORD_HORIZON));
+            self.asking.push(Job::new(task, WORD_HORIZON));
         }
     }
 
@@ -62,7 +62,10 @@ impl Effects {
             if let Err(reason) = self.learned.ask(&terms.slack, &question) {
                 log::warn!(approvalId:% = deferred.ballot.id, reason:%;
                     "Slack did not say who may decide");
-                break;
+                // What it refuses to say of one group says nothing of the others.
+                if !matches!(reason, CallError::Refused(_)) {
+                    break;
+                }
             }
         }
         self.reconsider(deferred, Word::Asked);
@@ -87,7 +90,7 @@ impl Effects {
             view: Box::new(ask_why(&subject, operation)),
             response_url: ballot.route.response_url.clone(),
         };
-        self.queue.push_first(Job::new(task, WORD_HORIZON));
+        self.opening.push(Job::new(task, WORD_HORIZON));
     }
 
     /// Opens the dialog, once: what lets us open it is gone within seconds.

@@ -182,7 +182,8 @@ impl Client {
     /// See [`CallError`].
     pub fn open_view(&self, trigger_id: &str, view: &Value) -> Result<(), CallError> {
         let arguments = json!({ "trigger_id": trigger_id, "view": view });
-        let Nothing {} = self.call("views.open", &arguments)?;
+        let body = Body::Json(arguments.to_string());
+        let Nothing {} = self.post("views.open", body, ASK)?;
         Ok(())
     }
 
