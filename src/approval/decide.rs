@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, ApprovalId, Digest, Person, Policy, Status, UserId};
+use super::{Approval, ApprovalId, Digest, Knowledge, LevelRule, Person, Policy, Status, UserId};
 use crate::clock::{self, Timestamp};
 
 /// What a person chose.
@@ -74,8 +74,8 @@ pub struct Ballot {
 /// By whose leave a ballot is cast.
 #[derive(Clone, Copy, Debug)]
 pub enum Mandate<'a> {
-    /// As the policy says.
-    Policy(&'a Policy),
+    /// As the policy says, by what Slack says of groups and guests.
+    Policy(&'a Policy, &'a Knowledge),
     /// From the terminal of this machine, in an emergency: neither who may approve nor how many must
     /// is asked. Finality and expiry hold all the same.
     Terminal,
@@ -109,6 +109,10 @@ pub enum Refusal {
     NotAnApprover,
     /// The person is from another workspace.
     External,
+    /// The person is a guest of the workspace.
+    Guest,
+    /// Slack could not say whether the person may.
+    Unverified,
     /// The person asked for it.
     OwnRequest,
     /// The person has approved already.
@@ -136,17 +140,12 @@ pub fn decide(
     if ballot.seen.is_some_and(|seen| seen != approval.digest()) {
         return Verdict::Refused(Refusal::Changed);
     }
-    let Mandate::Policy(policy) = mandate else {
+    let Mandate::Policy(policy, known) = mandate else {
         return Verdict::Decided(ballot.choice.status());
     };
     let rule = policy.rule(approval.risk());
-    if voter.external && !rule.allow_external {
-        return Verdict::Refused(Refusal::External);
-    }
-    let is_listed =
-        |id: &str| rule.users.is_empty() || rule.users.iter().any(|user| user.as_str() == id);
-    if !is_listed(&voter.person.id) {
-        return Verdict::Refused(Refusal::NotAnApprover);
+    if let Err(refusal) = admit(rule, voter, known) {
+        return Verdict::Refused(refusal);
     }
     if ballot.choice == Choice::Deny {
         return Verdict::Decided(Status::Denied);
@@ -160,12 +159,7 @@ pub fn decide(
     }
     let needed = policy.approvals_needed(approval.risk());
     // Votes count by the policy of now, not of when they were cast.
-    let mut people: Vec<&str> = approval
-        .approvers()
-        .filter(|id| is_listed(id) && !is_own(id))
-        .collect();
-    people.sort_unstable();
-    people.dedup();
+    let people = approval.supporters(|id| !is_own(id) && is_listed(rule, id, known) == Some(true));
     if people.contains(&voter.person.id.as_str()) && people.len() < needed {
         return Verdict::Refused(Refusal::VotedAlready {
             approvals: people.len(),
@@ -176,6 +170,41 @@ pub fn decide(
         approvals if approvals < needed => Verdict::Counted { approvals, needed },
         _ => Verdict::Decided(Status::Approved),
     }
+}
+
+/// Whether a person may decide by a rule, as far as that does not depend on the request.
+///
+/// # Errors
+/// Why not. What Slack would have to say and has not is `Unverified`.
+pub fn admit(rule: &LevelRule, voter: &Voter, known: &Knowledge) -> Result<(), Refusal> {
+    let id = voter.person.id.as_str();
+    if voter.external && !rule.allow_external {
+        return Err(Refusal::External);
+    }
+    match is_listed(rule, id, known) {
+        Some(true) => {}
+        Some(false) => return Err(Refusal::NotAnApprover),
+        None => return Err(Refusal::Unverified),
+    }
+    match known.guests.get(id) {
+        _ if rule.allow_guests => Ok(()),
+        Some(false) => Ok(()),
+        Some(true) => Err(Refusal::Guest),
+        None => Err(Refusal::Unverified),
+    }
+}
+
+/// Whether a rule lists a person; `None` when a group that might is not known.
+fn is_listed(rule: &LevelRule, id: &str, known: &Knowledge) -> Option<bool> {
+    if rule.is_open() || rule.lists(id) {
+        return Some(true);
+    }
+    let mut members = rule.groups.iter().map(|group| known.members.get(group));
+    let is_member = |members: &Vec<String>| members.iter().any(|member| member == id);
+    if members.clone().flatten().any(is_member) {
+        return Some(true);
+    }
+    members.all(|members| members.is_some()).then_some(false)
 }
 
 impl Approval {
@@ -198,6 +227,14 @@ impl Approval {
         true
     }
 
+    /// The different people who have approved what the request means now, and who count.
+    pub fn supporters(&self, counts: impl Fn(&str) -> bool) -> Vec<&str> {
+        let mut people: Vec<&str> = self.approvers().filter(|id| counts(id)).collect();
+        people.sort_unstable();
+        people.dedup();
+        people
+    }
+
     /// Makes a pending approval whose time is over `expired`. `true` when that changed it.
     pub fn expire(&mut self, now: Timestamp) -> bool {
         let over = self.status() == Status::Pending
@@ -215,7 +252,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::{LevelRule, Risk};
+    use super::super::Risk;
     use super::Choice::{Approve, Deny};
     use super::Refusal::{External, NotAnApprover, OwnRequest, VotedAlready};
     use super::Verdict::{Counted, Decided, Lapsed, Refused};
@@ -247,6 +284,7 @@ mod tests {
             users: users.iter().filter_map(|id| UserId::parse(id)).collect(),
             min_approvals,
             allow_external,
+            ..LevelRule::default()
         };
         Policy {
             levels: [
@@ -257,6 +295,7 @@ mod tests {
             ],
             allow_self_approval: false,
             multi_approver_for_critical: true,
+            require_denial_reason: false,
         }
     }
 
@@ -363,7 +402,7 @@ mod tests {
             let verdict = decide(
                 &approval(risk, votes),
                 &ballot(voter, choice),
-                Mandate::Policy(&policy()),
+                Mandate::Policy(&policy(), &Knowledge::default()),
                 after(at),
             );
             assert_eq!(verdict, expected, "{story}");
@@ -386,7 +425,12 @@ mod tests {
                 ("Z", Approve, EXPIRY),
             ] {
                 let ballot = ballot(voter, choice);
-                let verdict = decide(&decided, &ballot, Mandate::Policy(&policy()), after(at));
+                let verdict = decide(
+                    &decided,
+                    &ballot,
+                    Mandate::Policy(&policy(), &Knowledge::default()),
+                    after(at),
+                );
                 let expected = Refused(Refusal::Final {
                     status,
                     by: Some(person("UB")),
@@ -423,7 +467,12 @@ mod tests {
                         may.push(person);
                     }
                     let ballot = ballot(voter, Approve);
-                    let verdict = decide(&document, &ballot, Mandate::Policy(&policy), asked());
+                    let verdict = decide(
+                        &document,
+                        &ballot,
+                        Mandate::Policy(&policy, &Knowledge::default()),
+                        asked(),
+                    );
                     document.record(&ballot, &verdict, asked());
                     let needed = if risk >= Risk::High { 2 } else { 1 };
                     let expected = if may.len() >= needed {
@@ -452,7 +501,12 @@ mod tests {
         ] {
             let mut document = approval(Risk::High, votes);
             let ballot = ballot(voter, choice);
-            let verdict = decide(&document, &ballot, Mandate::Policy(&policy()), at);
+            let verdict = decide(
+                &document,
+                &ballot,
+                Mandate::Policy(&policy(), &Knowledge::default()),
+                at,
+            );
             let changed = document.record(&ballot, &verdict, at);
             let written: Value = serde_json::from_slice(&document.to_bytes()).unwrap();
             assert_eq!(written["status"], status);

@@ -13,12 +13,12 @@ mod owed;
 mod policy;
 
 pub use command::{CommandLine, Run};
-pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, decide};
+pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
 pub use digest::Digest;
 pub use document::{Approval, Damage, parse_object};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed};
-pub use policy::{LevelRule, Policy, UserId};
+pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId};
 
 use serde::{Deserialize, Serialize};
 

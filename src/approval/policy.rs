@@ -1,5 +1,6 @@
 //! Who may decide what.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::Risk;
@@ -40,25 +41,80 @@ impl fmt::Display for UserId {
     }
 }
 
+/// The id of a Slack user group: `S`, then capitals and digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(String);
+
+impl GroupId {
+    /// `None` for anything else, such as a handle.
+    pub fn parse(text: &str) -> Option<Self> {
+        let tail = text.strip_prefix('S')?;
+        let well_formed = !tail.is_empty()
+            && text.len() <= 32
+            && tail
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        well_formed.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The rule of one risk level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LevelRule {
-    /// Who may decide; nobody listed means anyone of the workspace who sees the message.
+    /// Who may decide, beside the members of the groups; neither listed means anyone of the workspace
+    /// who sees the message.
     pub users: Vec<UserId>,
+    pub groups: Vec<GroupId>,
     /// How many different people must approve.
     pub min_approvals: usize,
     /// Whether people from other workspaces (Slack Connect) may decide.
     pub allow_external: bool,
+    /// Whether guests of the workspace may decide.
+    pub allow_guests: bool,
+}
+
+impl LevelRule {
+    /// Whether anyone of the workspace may decide.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+
+    /// Whether a person is listed by name.
+    pub fn lists(&self, id: &str) -> bool {
+        self.users.iter().any(|user| user.as_str() == id)
+    }
 }
 
 impl Default for LevelRule {
     fn default() -> Self {
         Self {
             users: Vec::new(),
+            groups: Vec::new(),
             min_approvals: 1,
             allow_external: false,
+            allow_guests: true,
         }
     }
+}
+
+/// What Slack has said lately about groups and people, as far as it was asked. What it could not
+/// say is absent, and whatever depends on that is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Knowledge {
+    /// The members of groups.
+    pub members: HashMap<GroupId, Vec<String>>,
+    /// Whether people are guests.
+    pub guests: HashMap<String, bool>,
 }
 
 /// The rules, settled. The default: anyone of the workspace, but not who asked.
@@ -70,6 +126,8 @@ pub struct Policy {
     pub allow_self_approval: bool,
     /// Whether a critical request needs two different people.
     pub multi_approver_for_critical: bool,
+    /// Whether a denial must say why.
+    pub require_denial_reason: bool,
 }
 
 impl Policy {

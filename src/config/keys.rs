@@ -54,17 +54,17 @@ pub const KEYS: &[Key] = &[
     key(
         "safety.approvers.*.groups",
         "[]",
-        "Slack user groups of who may decide; not enforced yet, so refused",
+        "Slack user groups (S…) whose members may decide, too",
     ),
     key(
         "safety.approvers.*.allowGuests",
         "true",
-        "whether guests may decide; false is not enforced yet, so refused",
+        "whether guests of the workspace may decide",
     ),
     key(
         "safety.requireDenialReason",
         "false",
-        "whether a denial must say why; true is not enforced yet, so refused",
+        "whether a denial must say why: Deny opens a dialog that asks",
     ),
     key(
         "safety.allowSelfApproval",

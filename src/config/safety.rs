@@ -4,53 +4,27 @@ use std::time::Duration;
 
 use super::file::ConfigFile;
 use super::keys::LEVELS;
-use crate::approval::{LevelRule, Policy, Risk, UserId};
+use crate::approval::{GroupId, LevelRule, Policy, Risk, UserId};
 use crate::complaint::Complaint;
 
 /// The rules under `safety`. A level takes what it does not say itself from `default`.
 pub(super) fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
-    let rule = |level: &str, base: &LevelRule| {
-        let path = |name: &str| format!("safety.approvers.{level}.{name}");
-        let users = file.list(
-            &path("users"),
-            "a list of Slack user ids (U… or W…), not names",
-            UserId::parse,
-        )?;
-        let least = file.parsed(&path("minApprovals"), "a number from 1 to 100", |text| {
-            text.parse().ok().filter(|n| (1..=100).contains(n))
-        })?;
-        if users.as_ref().is_some_and(Vec::is_empty) {
-            return Err(
-                file.complain_about(&path("users"), "names nobody; leave it out to allow anyone")
-            );
-        }
-        let rule = LevelRule {
-            users: users.map_or_else(|| base.users.clone(), without_doubles),
-            min_approvals: least.unwrap_or(base.min_approvals),
-            allow_external: file
-                .flag(&path("allowExternal"))?
-                .unwrap_or(base.allow_external),
-        };
-        Ok::<_, Complaint>(rule)
-    };
-    refuse_what_is_not_enforced(file)?;
-    let base = rule(LEVELS[0], &LevelRule::default())?;
+    let base = rule(file, LEVELS[0], &LevelRule::default())?;
+    let flag = |name: &str| Ok::<_, Complaint>(file.flag(name)?.unwrap_or(false));
     let mut policy = Policy {
-        allow_self_approval: file.flag("safety.allowSelfApproval")?.unwrap_or(false),
-        multi_approver_for_critical: file
-            .flag("safety.multiApproverForCritical")?
-            .unwrap_or(false),
+        allow_self_approval: flag("safety.allowSelfApproval")?,
+        multi_approver_for_critical: flag("safety.multiApproverForCritical")?,
+        require_denial_reason: flag("safety.requireDenialReason")?,
         ..Policy::default()
     };
     for (place, risk) in policy.levels.iter_mut().zip(Risk::ALL) {
-        *place = rule(risk.word(), &base)?;
+        *place = rule(file, risk.word(), &base)?;
     }
     for risk in Risk::ALL {
-        let mut listed: Vec<&str> = policy.rule(risk).users.iter().map(UserId::as_str).collect();
-        listed.sort_unstable();
-        listed.dedup();
-        let (listed, needed) = (listed.len(), policy.approvals_needed(risk));
-        if listed > 0 && listed < needed {
+        let rule = policy.rule(risk);
+        let (listed, needed) = (rule.users.len(), policy.approvals_needed(risk));
+        // How many people a group has only Slack knows.
+        if !rule.is_open() && rule.groups.is_empty() && listed < needed {
             let what = format!("{needed} people must approve, but only {listed} may");
             // The list may be inherited; then what asks for more than it has is the place to look.
             let level = risk.word();
@@ -64,6 +38,39 @@ pub(super) fn policy(file: &ConfigFile) -> Result<Policy, Complaint> {
         }
     }
     Ok(policy)
+}
+
+/// The rule of one level.
+fn rule(file: &ConfigFile, level: &str, base: &LevelRule) -> Result<LevelRule, Complaint> {
+    let path = |name: &str| format!("safety.approvers.{level}.{name}");
+    let users = file.list(
+        &path("users"),
+        "a list of Slack user ids (U… or W…), not names",
+        UserId::parse,
+    )?;
+    let groups = file.list(
+        &path("groups"),
+        "a list of Slack user group ids (S…), not handles",
+        GroupId::parse,
+    )?;
+    let least = file.parsed(&path("minApprovals"), "a number from 1 to 100", |text| {
+        text.parse().ok().filter(|n| (1..=100).contains(n))
+    })?;
+    let nobody = "names nobody; leave it out to allow anyone";
+    if users.as_ref().is_some_and(Vec::is_empty) {
+        return Err(file.complain_about(&path("users"), nobody));
+    }
+    if groups.as_ref().is_some_and(Vec::is_empty) && users.is_none() && base.users.is_empty() {
+        return Err(file.complain_about(&path("groups"), nobody));
+    }
+    let flag = |name: &str| file.flag(&path(name));
+    Ok(LevelRule {
+        users: users.map_or_else(|| base.users.clone(), without_doubles),
+        groups: groups.map_or_else(|| base.groups.clone(), without_doubles),
+        min_approvals: least.unwrap_or(base.min_approvals),
+        allow_external: flag("allowExternal")?.unwrap_or(base.allow_external),
+        allow_guests: flag("allowGuests")?.unwrap_or(base.allow_guests),
+    })
 }
 
 /// How long a request stays open that does not say.
@@ -88,34 +95,8 @@ pub(super) fn require_approval(file: &ConfigFile) -> Result<Vec<Risk>, Complaint
     Ok(levels.unwrap_or_else(|| Risk::ALL.to_vec()))
 }
 
-fn without_doubles(mut users: Vec<UserId>) -> Vec<UserId> {
-    users.sort_unstable();
-    users.dedup();
-    users
-}
-
-/// Rules that this version would not hold up stop the start: it must not look as if they held.
-fn refuse_what_is_not_enforced(file: &ConfigFile) -> Result<(), Complaint> {
-    let refuse = |path: &str, value: &str| {
-        Err(file.complain_about(path, &format!("this version cannot enforce {value}")))
-    };
-    if file.flag("safety.requireDenialReason")? == Some(true) {
-        return refuse("safety.requireDenialReason", "a reason for each denial");
-    }
-    for level in LEVELS {
-        let groups = format!("safety.approvers.{level}.groups");
-        if file
-            .list(&groups, "a list of Slack user group ids", |id| {
-                Some(id.to_owned())
-            })?
-            .is_some_and(|g| !g.is_empty())
-        {
-            return refuse(&groups, "user groups");
-        }
-        let guests = format!("safety.approvers.{level}.allowGuests");
-        if file.flag(&guests)? == Some(false) {
-            return refuse(&guests, "the exclusion of guests");
-        }
-    }
-    Ok(())
+fn without_doubles<T: Ord>(mut ids: Vec<T>) -> Vec<T> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }

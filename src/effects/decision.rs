@@ -39,7 +39,8 @@ impl Effects {
     pub(super) fn try_to_decide(&self, ballot: &Ballot) -> Result<Option<Outcome>, StoreError> {
         let url = ballot.route.response_url.as_deref();
         let terms = self.terms();
-        let mandate = Mandate::Policy(&terms.policy);
+        let known = self.known();
+        let mandate = Mandate::Policy(&terms.policy, &known);
         match commit(&*self.store, ballot, mandate, terms.message_path()) {
             Ok(Some(recorded)) => Ok(Some(self.follow(ballot, &recorded))),
             Ok(None) => Ok(None),
@@ -173,6 +174,8 @@ fn word(refusal: &Refusal) -> &'static str {
         Refusal::Changed => "changed since it was shown",
         Refusal::NotAnApprover => "not an approver",
         Refusal::External => "from another workspace",
+        Refusal::Guest => "a guest",
+        Refusal::Unverified => "Slack could not say whether the person may",
         Refusal::OwnRequest => "own request",
         Refusal::VotedAlready { .. } => "voted already",
     }

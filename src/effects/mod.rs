@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, ApprovalId, Effect, Policy};
+use crate::approval::{Approval, ApprovalId, Effect, Knowledge, Policy};
 use crate::clock;
 use crate::live::Live;
 use crate::outgoing::CallError;
@@ -128,6 +128,12 @@ impl Effects {
 
     pub fn terms(&self) -> Arc<Terms> {
         self.terms.now()
+    }
+
+    /// What Slack has said lately of groups and people.
+    #[allow(clippy::unused_self, reason = "it will ask Slack")]
+    fn known(&self) -> Knowledge {
+        Knowledge::default()
     }
 
     /// Tells the clicker something that the message does not show. Without a `response_url` there

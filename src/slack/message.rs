@@ -324,6 +324,8 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::Changed => "This request has changed since this message was posted, so your click decided nothing. A new message shows what it is now.".into(),
         Refusal::NotAnApprover => "You are not allowed to decide this request.".into(),
         Refusal::External => "Only people of this workspace may decide this request.".into(),
+        Refusal::Guest => "Guests of this workspace may not decide this request.".into(),
+        Refusal::Unverified => "Slack could not tell us in time whether you may decide this request, so nothing was decided. Please try again.".into(),
         Refusal::OwnRequest => {
             "You asked for this yourself, so somebody else has to approve it.".into()
         }
