@@ -16,6 +16,7 @@ mod attacks;
 mod cli;
 mod crash;
 mod edge;
+mod events;
 mod journey;
 mod layout;
 mod operations;

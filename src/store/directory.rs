@@ -9,13 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ballots::Ballots;
+use super::events::Events;
 use super::follow::Follower;
 use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
-    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Store, StoreError,
-    Updated, durable, lock, watch,
+    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
+    StoreError, Updated, durable, lock, watch,
 };
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
 use crate::clock::{self, Timestamp};
@@ -32,6 +33,7 @@ pub struct Directory {
     home: Mutex<Option<Home>>,
     locks: Locks,
     ballots: Ballots,
+    events: Events,
     index: Mutex<Index>,
     network: bool,
     /// Numbers the temporaries of this process.
@@ -101,6 +103,7 @@ impl Directory {
             home: Mutex::new(None),
             locks: Locks::of(&path),
             ballots: Ballots::of(&path),
+            events: Events::of(&path),
             answers: Answers::of(&path),
             index: Mutex::new(Index::new(&path, keep_decided, network)),
             path,
@@ -467,6 +470,7 @@ impl Store for Directory {
     fn chores(&self, now: Timestamp) -> Result<Vec<Chore>, StoreError> {
         self.stay_home()?;
         self.answers.deliver_late(&self.locks);
+        self.events.sweep(now);
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
         self.index()
             .chores(now, &is_dead)
@@ -520,6 +524,11 @@ impl Store for Directory {
 
     fn settle_deferred(&self, deferred: &Deferred) {
         self.ballots.settle(&deferred.name);
+    }
+
+    fn take_on_event(&self, event_id: &str) -> Result<Novelty, StoreError> {
+        let taken_on = self.events.take_on(event_id);
+        taken_on.map_err(io_error("note an event"))
     }
 }
 

@@ -5,6 +5,7 @@ mod ballots;
 mod commit;
 mod directory;
 mod durable;
+mod events;
 mod follow;
 mod index;
 mod lock;
@@ -120,6 +121,20 @@ pub trait Store: Send + Sync {
 
     /// Forgets a ballot that has been dealt with.
     fn settle_deferred(&self, deferred: &Deferred);
+
+    /// Takes on an event of Slack, by its id, unless any process has done so before. It is remembered
+    /// for longer than Slack delivers it.
+    ///
+    /// # Errors
+    /// It cannot be told whether somebody has.
+    fn take_on_event(&self, event_id: &str) -> Result<Novelty, StoreError>;
+}
+
+/// Whether something happens for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    New,
+    Known,
 }
 
 /// Tells when one approval may have changed.
