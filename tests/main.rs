@@ -17,6 +17,7 @@ mod cli;
 mod crash;
 mod edge;
 mod events;
+mod home;
 mod journey;
 mod layout;
 mod operations;

@@ -471,7 +471,7 @@ impl State {
         if self.calls.iter().any(opened) {
             return Err(not_ok("exchanged_trigger_id"));
         }
-        check_view(&call.body["view"])
+        check_view("modal", &call.body["view"])
     }
 
     fn fresh_ts(&mut self) -> String {
@@ -499,10 +499,10 @@ fn update(call: &Call) -> Result<Value, Value> {
 }
 
 fn publish_view(call: &Call) -> Result<Value, Value> {
-    if call.argument("user_id").is_empty() {
+    if !call.argument("user_id").starts_with(['U', 'W']) {
         return Err(missing("user_id"));
     }
-    check_view(&call.body["view"])
+    check_view("home", &call.body["view"])
 }
 
 fn user_info(call: &Call) -> Result<Value, Value> {
@@ -718,8 +718,18 @@ fn check_message(call: &Call) -> Result<(), Value> {
     Ok(())
 }
 
-fn check_view(view: &Value) -> Result<Value, Value> {
+/// Bytes of a view's JSON, which Slack may write with escapes: `\u4e00`.
+const VIEW_SIZE: usize = 250_000;
+
+fn check_view(kind: &str, view: &Value) -> Result<Value, Value> {
+    let escaped = |c: char| if c.is_ascii() { 1 } else { 6 * c.len_utf16() };
+    if view.to_string().chars().map(escaped).sum::<usize>() > VIEW_SIZE {
+        return Err(not_ok("view_too_large"));
+    }
     let mut review = Review::default();
+    if view["type"] != kind {
+        review.refuse("/view/type", &format!("must be {kind}"));
+    }
     review.view("/view", view);
     if !review.problems.is_empty() {
         return Err(refused("invalid_arguments", &review.problems));
@@ -783,6 +793,24 @@ struct Review {
 
 impl Review {
     fn view(&mut self, at: &str, view: &Value) {
+        let common = [
+            "type",
+            "blocks",
+            "private_metadata",
+            "callback_id",
+            "external_id",
+        ];
+        let modal = [
+            "title",
+            "submit",
+            "close",
+            "clear_on_close",
+            "notify_on_close",
+        ];
+        match view["type"].as_str() {
+            Some("modal") => self.only(at, view, &[&common[..], &modal].concat()),
+            _ => self.only(at, view, &common),
+        }
         match view["type"].as_str() {
             Some("modal") => self.text(at, view, "title", &["plain_text"], 24),
             Some("home") => {}

@@ -51,6 +51,32 @@ pub struct Route {
     pub response_url: Option<String>,
 }
 
+impl Voter {
+    /// Whether an approval of theirs would count now.
+    pub fn may_approve(
+        &self,
+        approval: &Approval,
+        policy: &Policy,
+        known: &Knowledge,
+        now: Timestamp,
+    ) -> bool {
+        let ballot = Ballot {
+            id: approval.id().clone(),
+            choice: Choice::Approve,
+            voter: self.clone(),
+            reason: None,
+            route: Route::default(),
+            seen: None,
+            may_precede_file: false,
+            at: now,
+        };
+        match decide(approval, &ballot, Mandate::Policy(policy, known), now) {
+            Verdict::Decided(_) | Verdict::Counted { .. } => true,
+            Verdict::Lapsed | Verdict::Refused(_) => false,
+        }
+    }
+}
+
 /// One click, as the domain sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

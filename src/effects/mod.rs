@@ -7,6 +7,7 @@
 
 mod carry_out;
 mod decision;
+mod home;
 mod notify_agent;
 mod pace;
 mod queue;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, ApprovalId, Effect, Knowledge, Policy};
+use crate::approval::{Approval, ApprovalId, Effect, Knowledge, Person, Policy, Route};
 use crate::clock;
 use crate::live::Live;
 use crate::outgoing::CallError;
@@ -29,6 +30,7 @@ use crate::random;
 use crate::slack::api::Client;
 use crate::slack::message::{Notice, private};
 use crate::store::{MessagePath, Store};
+use home::Homes;
 use pace::Pace;
 use queue::{Job, Queue};
 
@@ -48,6 +50,7 @@ pub struct Effects {
     terms: Arc<Live<Terms>>,
     queue: Arc<Queue>,
     pace: Arc<Pace>,
+    homes: Arc<Homes>,
 }
 
 /// What a reload may change.
@@ -76,8 +79,22 @@ enum Task {
     /// Something owed is done, and only that is yet to be written down.
     Note(ApprovalId, Effect, Option<Box<Note>>),
     Tell {
-        response_url: String,
+        way: Way,
         text: String,
+    },
+    /// The Home tab of somebody whose turn it is.
+    Homes,
+}
+
+/// How a clicker is told something alone.
+#[derive(Debug)]
+enum Way {
+    ResponseUrl(String),
+    /// By `chat.postEphemeral`, where the click was, or where the approval is if there is one.
+    Channel {
+        user: String,
+        clicked: Option<String>,
+        id: Option<ApprovalId>,
     },
 }
 
@@ -88,12 +105,14 @@ impl Effects {
             terms: Arc::new(Live::new(terms)),
             queue: Arc::default(),
             pace: Arc::default(),
+            homes: Arc::default(),
         }
     }
 
     /// From now on decides and calls by these terms.
     pub fn reload(&self, terms: Terms) {
         self.terms.replace(terms);
+        self.refresh_homes();
     }
 
     /// Starts the threads; they begin with what earlier processes left undone.
@@ -136,16 +155,21 @@ impl Effects {
         Knowledge::default()
     }
 
-    /// Tells the clicker something that the message does not show. Without a `response_url` there
-    /// is no way to.
-    pub fn tell(&self, response_url: Option<&str>, notice: &Notice) {
-        if let Some(response_url) = response_url {
-            let task = Task::Tell {
-                response_url: response_url.to_owned(),
-                text: private(notice),
-            };
-            self.queue.push(Job::new(task, WORD_HORIZON));
-        }
+    /// Tells the clicker something that the message does not show. A click on the Home tab has no
+    /// `response_url`: then the word goes to the approval's channel, and nobody else there sees it.
+    pub fn tell(&self, clicker: &Person, route: &Route, id: Option<&ApprovalId>, notice: &Notice) {
+        let way = match &route.response_url {
+            Some(response_url) => Way::ResponseUrl(response_url.clone()),
+            None if self.terms().slack.has_token() => Way::Channel {
+                user: clicker.id.clone(),
+                clicked: route.channel.clone(),
+                id: id.cloned(),
+            },
+            None => return,
+        };
+        let text = private(notice);
+        let task = Task::Tell { way, text };
+        self.queue.push(Job::new(task, WORD_HORIZON));
     }
 
     /// Takes up what this process owes for an approval.
@@ -177,6 +201,9 @@ impl Effects {
                     // More of it, or what has become owed meanwhile.
                     if let Some(approval) = approval {
                         self.push_owed(&approval);
+                    }
+                    if matches!(job.task, Task::Homes) {
+                        self.push_homes();
                     }
                 }
                 Attempt::Refused(_) => {
@@ -226,7 +253,8 @@ impl Effects {
                 Some(note) => note_down(&*self.store, id, *note),
                 None => Attempt::Done(None),
             },
-            Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
+            Task::Tell { way, text } => self.attempt_to_tell(way, text),
+            Task::Homes => self.attempt_home(),
         }
     }
 
@@ -246,8 +274,24 @@ impl Effects {
         })
     }
 
-    fn attempt_to_tell(&self, response_url: &str, text: &str) -> Attempt {
-        match self.terms().slack.tell_privately(response_url, text) {
+    fn attempt_to_tell(&self, way: &Way, text: &str) -> Attempt {
+        let terms = self.terms();
+        let told = match way {
+            Way::ResponseUrl(response_url) => terms.slack.tell_privately(response_url, text),
+            Way::Channel { user, clicked, id } => {
+                let approval = id.as_ref().and_then(|id| self.store.read(id).ok()?);
+                let of_approval = approval.as_ref().and_then(|it| terms.channel_of(it));
+                let channel = clicked
+                    .as_deref()
+                    .or(of_approval)
+                    .or(terms.channel.as_deref());
+                match channel {
+                    Some(channel) => terms.slack.tell_in_channel(channel, user, text),
+                    None => Err(CallError::Refused("no channel is known for it".into())),
+                }
+            }
+        };
+        match told {
             Ok(()) => Attempt::Done(None),
             Err(CallError::Refused(reason)) => {
                 log::warn!(reason:%; "Slack refused a private answer");

@@ -46,8 +46,19 @@ struct State {
     /// What waits or is being done, by approval and kind: one job each is enough, for it tells
     /// whatever the approval is by then.
     known: HashSet<(ApprovalId, Effect)>,
+    homes: Lane,
     number: u64,
     stopping: bool,
+}
+
+/// Where the one job for Home tabs is.
+#[derive(Clone, Copy, Default)]
+enum Lane {
+    #[default]
+    Nowhere,
+    /// Among those that wait, there.
+    Waiting((Instant, u64)),
+    Running,
 }
 
 impl Queue {
@@ -59,11 +70,27 @@ impl Queue {
                 state.known.insert((id.clone(), *effect))
             }
             Task::Tell { .. } => state.waiting.len() < MOST_WORDS + state.known.len(),
+            Task::Homes => matches!(state.homes, Lane::Nowhere),
         };
         if fresh {
             state.add(job, clock::tick());
             self.added.notify_one();
         }
+    }
+
+    /// Makes sure that the job for Home tabs is there, and not due later than that. One that is being
+    /// done is followed by another if need be.
+    pub(super) fn push_homes(&self, job: Job, due: Instant) {
+        let mut state = self.state();
+        match state.homes {
+            Lane::Running => return,
+            Lane::Waiting((earlier, _)) if earlier <= due => return,
+            Lane::Waiting(key) => drop(state.waiting.remove(&key)),
+            Lane::Nowhere if state.stopping => return,
+            Lane::Nowhere => {}
+        }
+        state.add(job, due);
+        self.added.notify_one();
     }
 
     /// Puts a job back for later, unless its time is over.
@@ -79,8 +106,12 @@ impl Queue {
 
     /// Forgets a job that is done.
     pub(super) fn finish(&self, job: &Job) {
-        if let Task::Owed(id, effect) | Task::Note(id, effect, _) = &job.task {
-            self.state().known.remove(&(id.clone(), *effect));
+        match &job.task {
+            Task::Owed(id, effect) | Task::Note(id, effect, _) => {
+                self.state().known.remove(&(id.clone(), *effect));
+            }
+            Task::Homes => self.state().homes = Lane::Nowhere,
+            Task::Tell { .. } => {}
         }
     }
 
@@ -91,7 +122,11 @@ impl Queue {
             let now = clock::tick();
             let due = state.waiting.first_key_value().map(|((due, _), _)| *due);
             if due.is_some_and(|due| due <= now) {
-                return state.waiting.pop_first().map(|(_, job)| job);
+                let (_, job) = state.waiting.pop_first()?;
+                if matches!(job.task, Task::Homes) {
+                    state.homes = Lane::Running;
+                }
+                return Some(job);
             }
             if state.stopping {
                 return None;
@@ -142,6 +177,9 @@ impl Queue {
 impl State {
     fn add(&mut self, job: Job, due: Instant) {
         self.number += 1;
+        if matches!(job.task, Task::Homes) {
+            self.homes = Lane::Waiting((due, self.number));
+        }
         self.waiting.insert((due, self.number), job);
     }
 }
@@ -168,6 +206,22 @@ mod tests {
         assert!(queue.next().is_none());
         queue.finish(&job);
         queue.push(update("a"));
+        assert!(queue.next().is_some());
+    }
+
+    #[test]
+    fn there_is_one_job_for_home_tabs_and_the_earliest_wish_counts() {
+        let (queue, now) = (Queue::default(), clock::tick());
+        let push = |due| queue.push_homes(Job::new(Task::Homes, Duration::from_secs(60)), due);
+        push(now + Duration::from_secs(60));
+        push(now);
+        push(now + Duration::from_secs(1));
+        assert_eq!(queue.state().waiting.len(), 1);
+        let job = queue.next().unwrap();
+        push(now);
+        assert!(queue.state().waiting.is_empty());
+        queue.finish(&job);
+        push(now);
         assert!(queue.next().is_some());
     }
 

@@ -64,6 +64,7 @@ impl Effects {
                 } => {
                     log::info!(approvalId:% = id; "Agent notified, executing operation");
                 }
+                Chore::PendingChanged => self.refresh_homes(),
                 Chore::AgentNotified { id, .. } => log::info!(approvalId:% = id; "Agent notified"),
                 // What is left is due again the next time.
                 _ if started.elapsed() > PERIOD => {}
@@ -152,7 +153,7 @@ impl Effects {
             Err(StoreError::Busy | StoreError::Io { .. }) if age < PATIENCE => return,
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");
-                self.tell(ballot.route.response_url.as_deref(), &Notice::Failed);
+                self.tell_voter(ballot, &Notice::Failed);
             }
         }
         self.store.settle_deferred(deferred);

@@ -29,6 +29,7 @@ pub struct Click {
     pub value: String,
     /// Whose message the button stands in.
     pub button: Button,
+    pub place: Place,
     /// What the message showed, when it is ours.
     pub seen: Option<Digest>,
     pub person: Person,
@@ -47,6 +48,14 @@ pub enum Button {
     Runbook,
     /// `approve_{id}` and `reject_{id}` (or `deny_{id}`), as the RunbookAI agent posts them.
     RunbookAi,
+}
+
+/// Where a button stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Message,
+    /// The clicker's own Home tab: there is no channel, no message and no `response_url`.
+    HomeTab,
 }
 
 /// Why a body is no interaction.
@@ -113,6 +122,7 @@ struct BlockActions {
     channel: Option<Named>,
     message: Option<Message>,
     container: Option<Container>,
+    view: Option<View>,
     response_url: Option<String>,
 }
 
@@ -141,6 +151,12 @@ struct Message {
 }
 
 #[derive(Deserialize)]
+struct View {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct Container {
     message_ts: Option<String>,
     channel_id: Option<String>,
@@ -163,6 +179,11 @@ impl BlockActions {
             let seen = action.block_id.as_deref().and_then(message::seen);
             Some((choice, button, seen, action.value.unwrap_or_default()))
         })?;
+        let view = self.view.and_then(|view| view.kind);
+        let place = match view.as_deref() {
+            Some("home") => Place::HomeTab,
+            Some(_) | None => Place::Message,
+        };
         let container = self.container;
         let (message_ts, channel_id) =
             container.map_or((None, None), |c| (c.message_ts, c.channel_id));
@@ -170,6 +191,7 @@ impl BlockActions {
             choice,
             value,
             button,
+            place,
             seen,
             person: self.user.person(),
             external,
@@ -281,6 +303,13 @@ mod tests {
                 (choice, Button::RunbookAi, "mut-9f3a2c")
             );
         }
+    }
+
+    #[test]
+    fn a_click_on_the_home_tab_is_told_from_one_on_a_message() {
+        let home = click("block_actions_from_home_tab");
+        assert_eq!((home.place, home.channel), (Place::HomeTab, None));
+        assert_eq!(click("block_actions_approve").place, Place::Message);
     }
 
     #[test]

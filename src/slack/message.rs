@@ -65,31 +65,7 @@ impl Message {
         let mut blocks = vec![header(title)];
         let mut text = vec![title.to_owned()];
         details(approval, &mut blocks, &mut text);
-        let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
-            "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
-            "value": approval.id() });
-        if approval.risk() >= Risk::High {
-            let risk = approval.risk().word();
-            let style = if approval.risk() == Risk::Critical {
-                "danger"
-            } else {
-                "primary"
-            };
-            let question = format!(
-                "This approves a {risk} risk operation: {}",
-                approval.operation()
-            );
-            approve["confirm"] = json!({ "title": plain("Are you sure?"),
-                "text": plain(&cut(&question, LINE)), "confirm": plain("Approve"),
-                "deny": plain("Cancel"), "style": style });
-        }
-        let deny = json!({ "type": "button", "action_id": "deny", "style": "danger",
-            "text": { "type": "plain_text", "text": "❌ Deny", "emoji": true },
-            "value": approval.id() });
-        blocks.push(
-            json!({ "type": "actions", "block_id": block_id(approval.digest()),
-            "elements": [approve, deny] }),
-        );
+        blocks.push(buttons(approval));
         Self::of(&text, blocks)
     }
 
@@ -151,7 +127,34 @@ impl Message {
     }
 }
 
-fn header(title: &str) -> Value {
+/// The buttons that decide. Approving what is risky asks again.
+pub(super) fn buttons(approval: &Approval) -> Value {
+    let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
+            "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
+            "value": approval.id() });
+    if approval.risk() >= Risk::High {
+        let risk = approval.risk().word();
+        let style = if approval.risk() == Risk::Critical {
+            "danger"
+        } else {
+            "primary"
+        };
+        let question = format!(
+            "This approves a {risk} risk operation: {}",
+            approval.operation()
+        );
+        approve["confirm"] = json!({ "title": plain("Are you sure?"),
+                "text": plain(&cut(&question, LINE)), "confirm": plain("Approve"),
+                "deny": plain("Cancel"), "style": style });
+    }
+    let deny = json!({ "type": "button", "action_id": "deny", "style": "danger",
+            "text": { "type": "plain_text", "text": "❌ Deny", "emoji": true },
+            "value": approval.id() });
+    json!({ "type": "actions", "block_id": block_id(approval.digest()),
+            "elements": [approve, deny] })
+}
+
+pub(super) fn header(title: &str) -> Value {
     json!({ "type": "header", "text": { "type": "plain_text", "text": title, "emoji": true } })
 }
 
@@ -198,7 +201,7 @@ fn heading(status: Status) -> (&'static str, Option<&'static str>) {
 }
 
 /// What is asked: operation and arguments, risk, who asks, the command, and the way back.
-fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>) {
+pub(super) fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>) {
     let mut operation = String::new();
     if let Some(description) = approval.text("description") {
         operation += &cut(description, FIELD / 2);
@@ -343,7 +346,7 @@ fn mention(person: &Person) -> String {
         .map_or_else(|| escape(&cut(&person.id, LINE)), |id| format!("<@{id}>"))
 }
 
-fn plain(text: &str) -> Value {
+pub(super) fn plain(text: &str) -> Value {
     json!({ "type": "plain_text", "text": text, "emoji": false })
 }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod event;
+pub mod home;
 pub mod interaction;
 pub mod message;
 pub mod signature;

@@ -381,6 +381,16 @@ impl Store for Directory {
         self.list_folder(&self.path)
     }
 
+    fn pending(&self) -> Result<Vec<Approval>, StoreError> {
+        self.stay_home()?;
+        let ids = self.index().pending(clock::now());
+        let ids = ids.map_err(io_error("list the pending directory"))?;
+        let found = ids.iter().filter_map(|id| self.read(id).ok()?);
+        Ok(found
+            .filter(|approval| approval.status() == Status::Pending)
+            .collect())
+    }
+
     fn list_archived(&self) -> Result<Listing, StoreError> {
         if self.archive_folder().is_dir() {
             self.list_folder(&self.archive_folder())

@@ -50,6 +50,12 @@ pub trait Store: Send + Sync {
     /// When the store cannot be listed.
     fn list(&self) -> Result<Listing, StoreError>;
 
+    /// What is pending, in no order, without reading anything else. What cannot be read is left out.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    fn pending(&self) -> Result<Vec<Approval>, StoreError>;
+
     /// All approvals that were moved out of the way, like [`Store::list`].
     ///
     /// # Errors
@@ -211,6 +217,8 @@ pub enum Chore {
     TakeOver(ApprovalId),
     /// The agent has noted that it knows the decision.
     AgentNotified { id: ApprovalId, status: Status },
+    /// What is pending is not what it was when this was last told, whoever has changed it.
+    PendingChanged,
 }
 
 /// A ballot that waits for its approval, and where it is kept.

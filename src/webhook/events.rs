@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::{JSON, Refusal, Request, Response, Webhook};
+use crate::approval::{Person, Voter};
 use crate::metrics::{self, Counter};
 use crate::slack::event::{Delivery, Event};
 use crate::slack::signature::SignedBody;
@@ -62,6 +63,7 @@ impl Webhook {
                 match self.meet(&event_id, &event) {
                     Novelty::New => {
                         log::info!(eventId:% = event_id; "Received event {}", event.kind());
+                        self.take_up(event);
                     }
                     Novelty::Known => {
                         let retry = request.header("x-slack-retry-num").next().unwrap_or("none");
@@ -74,6 +76,20 @@ impl Webhook {
                 log::debug!("Event delivery of an unused type acknowledged");
                 Ok(Response::empty())
             }
+        }
+    }
+
+    /// Begins what follows from an event.
+    fn take_up(&self, event: Event) {
+        match event {
+            Event::HomeOpened { user } => {
+                // The event names nobody but by id, and only people of the workspace have the tab.
+                let [id, username, name] = [(); 3].map(|()| user.to_string());
+                let person = Person { id, username, name };
+                let external = false;
+                self.effects.open_home(Voter { person, external });
+            }
+            Event::Mention(_) | Event::Unused(_) => {}
         }
     }
 

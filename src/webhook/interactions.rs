@@ -7,7 +7,7 @@ use crate::approval::{ApprovalId, Ballot, Route, Voter};
 use crate::clock;
 use crate::effects::Outcome;
 use crate::metrics::{self, Counter};
-use crate::slack::interaction::{Button, Click, Interaction};
+use crate::slack::interaction::{Button, Click, Interaction, Place};
 use crate::slack::message::Notice;
 use crate::slack::signature::SignedBody;
 use crate::store::StoreError;
@@ -49,35 +49,46 @@ impl Webhook {
             }
             admitted
         });
+        let voter = Voter {
+            person: click.person,
+            external: click.external,
+        };
+        let route = Route {
+            channel: click.channel,
+            ts: click.ts,
+            response_url,
+        };
         let Some(id) = ApprovalId::parse(&click.value) else {
-            log::warn!(action = click.choice.word(); "Click of @{} carries no approval id", click.person.username);
-            self.effects.tell(response_url.as_deref(), &Notice::NoId);
+            log::warn!(action = click.choice.word(); "Click of @{} carries no approval id", voter.person.username);
+            let notice = Notice::NoId;
+            self.effects.tell(&voter.person, &route, None, &notice);
             return Ok(Response::empty());
         };
         let ballot = Ballot {
             id,
             choice: click.choice,
-            voter: Voter {
-                person: click.person,
-                external: click.external,
-            },
+            voter,
             reason: None,
-            route: Route {
-                channel: click.channel,
-                ts: click.ts,
-                response_url,
-            },
+            route,
             seen: click.seen,
             may_precede_file: click.button == Button::RunbookAi,
             at: clock::now(),
         };
-        match self.effects.decide(&ballot) {
+        let answer = self.cast(&ballot);
+        match click.place {
+            Place::HomeTab => self.effects.open_home(ballot.voter),
+            Place::Message => {}
+        }
+        answer
+    }
+
+    fn cast(&self, ballot: &Ballot) -> Result<Response, Refusal> {
+        match self.effects.decide(ballot) {
             Ok(Outcome::Settled | Outcome::Deferred) => Ok(Response::empty()),
             Ok(Outcome::Unsynced) => Err(Refusal::Failed),
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");
-                self.effects
-                    .tell(ballot.route.response_url.as_deref(), &Notice::Failed);
+                self.effects.tell_voter(ballot, &Notice::Failed);
                 Err(if matches!(error, StoreError::Busy) {
                     Refusal::Busy
                 } else {
