@@ -20,6 +20,7 @@ mod events;
 mod home;
 mod journey;
 mod layout;
+mod mentions;
 mod operations;
 mod policy;
 mod readme;

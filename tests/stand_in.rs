@@ -440,6 +440,11 @@ impl State {
             id if is_conversation(id) => id,
             _name => "C0BYNAME01",
         };
+        if let Some(thread) = call.body.get("thread_ts")
+            && !thread.as_str().is_some_and(is_ts)
+        {
+            return Err(not_ok("invalid_thread_ts"));
+        }
         check_message(call)?;
         let ts = self.fresh_ts();
         let message = json!({
@@ -526,6 +531,13 @@ fn form_argument<'c>(call: &'c Call, name: &str) -> Result<&'c str, Value> {
         value if !json && !value.is_empty() => Ok(value),
         _ => Err(missing(name)),
     }
+}
+
+/// Seconds and six digits: `1705333850.000300`.
+fn is_ts(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts = text.split_once('.');
+    parts.is_some_and(|(seconds, rest)| digits(seconds) && digits(rest) && rest.len() == 6)
 }
 
 fn is_conversation(channel: &str) -> bool {

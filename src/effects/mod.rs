@@ -5,6 +5,7 @@
 //! fixed number of threads works it off; whatever fails makes room for the others and is tried again
 //! after a while.
 
+mod answer;
 mod carry_out;
 mod decision;
 mod home;
@@ -28,6 +29,7 @@ use crate::live::Live;
 use crate::outgoing::CallError;
 use crate::random;
 use crate::slack::api::Client;
+use crate::slack::event::Mention;
 use crate::slack::message::{Notice, private};
 use crate::store::{MessagePath, Store};
 use home::Homes;
@@ -82,6 +84,8 @@ enum Task {
         way: Way,
         text: String,
     },
+    /// The answer to somebody who has mentioned the app.
+    Answer(Mention),
     /// The Home tab of somebody whose turn it is.
     Homes,
 }
@@ -254,6 +258,7 @@ impl Effects {
                 None => Attempt::Done(None),
             },
             Task::Tell { way, text } => self.attempt_to_tell(way, text),
+            Task::Answer(mention) => self.attempt_to_answer(mention),
             Task::Homes => self.attempt_home(),
         }
     }

@@ -8,8 +8,8 @@ use super::Task;
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
 
-/// How many private words may wait. Beyond that the newest is dropped: they are a courtesy, and a
-/// Slack that hangs must not fill the memory.
+/// How many private words and answers may wait. Beyond that the newest is dropped: they are a
+/// courtesy, and a Slack that hangs must not fill the memory.
 const MOST_WORDS: usize = 10_000;
 
 /// A task with its history.
@@ -69,7 +69,9 @@ impl Queue {
             Task::Owed(id, effect) | Task::Note(id, effect, _) => {
                 state.known.insert((id.clone(), *effect))
             }
-            Task::Tell { .. } => state.waiting.len() < MOST_WORDS + state.known.len(),
+            Task::Tell { .. } | Task::Answer(_) => {
+                state.waiting.len() < MOST_WORDS + state.known.len()
+            }
             Task::Homes => matches!(state.homes, Lane::Nowhere),
         };
         if fresh {
@@ -111,7 +113,7 @@ impl Queue {
                 self.state().known.remove(&(id.clone(), *effect));
             }
             Task::Homes => self.state().homes = Lane::Nowhere,
-            Task::Tell { .. } => {}
+            Task::Tell { .. } | Task::Answer(_) => {}
         }
     }
 

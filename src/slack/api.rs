@@ -112,6 +112,24 @@ impl Client {
         )
     }
 
+    /// `chat.postMessage`: answers in a thread.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn reply(
+        &self,
+        channel: &str,
+        thread: &str,
+        message: &Message,
+    ) -> Result<Posted, CallError> {
+        self.call(
+            "chat.postMessage",
+            &json!({ "channel": channel, "thread_ts": thread, "text": message.text,
+            "blocks": message.blocks, "link_names": false, "unfurl_links": false,
+            "unfurl_media": false }),
+        )
+    }
+
     /// `chat.update`: replaces a message.
     ///
     /// # Errors

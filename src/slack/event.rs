@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::mention::Question;
 use crate::approval::UserId;
 
 /// What Slack tells us there.
@@ -50,7 +51,7 @@ pub struct Mention {
     pub channel: String,
     /// The `ts` of the thread that an answer belongs to; one that it begins is none yet.
     pub thread: String,
-    pub text: String,
+    pub asks: Question,
 }
 
 impl Delivery {
@@ -113,7 +114,7 @@ fn mention(event: &Value) -> Option<Mention> {
         user: person(event).filter(|_| !is_bot)?,
         channel: text("channel")?,
         thread: text("thread_ts").or_else(|| text("ts"))?,
-        text: text("text")?,
+        asks: Question::read(event["text"].as_str()?),
     })
 }
 

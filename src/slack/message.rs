@@ -119,7 +119,7 @@ impl Message {
         cut(&command, COMMAND) == command
     }
 
-    fn of(text: &[String], blocks: Vec<Value>) -> Self {
+    pub(super) fn of(text: &[String], blocks: Vec<Value>) -> Self {
         Self {
             text: cut_escaped(&text.join("\n"), FALLBACK),
             blocks,
@@ -168,7 +168,7 @@ pub(super) fn seen(block_id: &str) -> Option<Digest> {
 }
 
 /// What an approved operation is doing.
-fn progress(run: Option<Run<'_>>) -> String {
+pub(super) fn progress(run: Option<Run<'_>>) -> String {
     match run {
         None | Some(Run::Claimed) => "Operation is now executing...".into(),
         Some(Run::Ended { code, millis }) => {
@@ -190,7 +190,7 @@ fn span(millis: u64) -> String {
 }
 
 /// The outcome's title, and the verb of who did it.
-fn heading(status: Status) -> (&'static str, Option<&'static str>) {
+pub(super) fn heading(status: Status) -> (&'static str, Option<&'static str>) {
     match status {
         Status::Pending => ("🔐 Runbook Approval Request", None),
         Status::Approved => ("✅ Approval Granted", Some("Approved")),
@@ -264,7 +264,7 @@ fn command(approval: &Approval) -> Option<String> {
         .or_else(other)
 }
 
-fn colour(risk: Risk) -> char {
+pub(super) fn colour(risk: Risk) -> char {
     match risk {
         Risk::Low => '🟢',
         Risk::Medium => '🟡',
@@ -351,7 +351,7 @@ pub(super) fn plain(text: &str) -> Value {
 }
 
 /// `&`, `<` and `>` as the entities that Slack asks for.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut escaped, c| {
             match entity(c) {
@@ -372,7 +372,7 @@ fn entity(c: char) -> Option<&'static str> {
 }
 
 /// Cuts text so that it has at most `limit` characters once escaped, `…` included.
-fn cut(text: &str, limit: usize) -> String {
+pub(super) fn cut(text: &str, limit: usize) -> String {
     shorten(text, limit, |c| entity(c).map_or(1, str::len))
 }
 

@@ -4,5 +4,6 @@ pub mod api;
 pub mod event;
 pub mod home;
 pub mod interaction;
+pub mod mention;
 pub mod message;
 pub mod signature;

@@ -89,7 +89,8 @@ impl Webhook {
                 let external = false;
                 self.effects.open_home(Voter { person, external });
             }
-            Event::Mention(_) | Event::Unused(_) => {}
+            Event::Mention(mention) => self.effects.answer(mention),
+            Event::Unused(_) => {}
         }
     }
 
