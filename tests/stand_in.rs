@@ -545,6 +545,11 @@ impl State {
             id if is_conversation(id) => id,
             _name => "C0BYNAME01",
         };
+        if let Some(thread) = call.body.get("thread_ts")
+            && !thread.as_str().is_some_and(is_ts)
+        {
+            return Err(not_ok("invalid_thread_ts"));
+        }
         check_message(call)?;
         let ts = Self::fresh_ts();
         let message = json!({
@@ -576,7 +581,7 @@ impl State {
         if self.calls.iter().any(opened) {
             return Err(not_ok("exchanged_trigger_id"));
         }
-        check_view(&call.body["view"])
+        check_view("modal", &call.body["view"])
     }
 
     fn user_info(&self, call: &Call) -> Result<Value, Value> {
@@ -634,10 +639,10 @@ fn update(call: &Call) -> Result<Value, Value> {
 }
 
 fn publish_view(call: &Call) -> Result<Value, Value> {
-    if call.argument("user_id").is_empty() {
+    if !call.argument("user_id").starts_with(['U', 'W']) {
         return Err(missing("user_id"));
     }
-    check_view(&call.body["view"])
+    check_view("home", &call.body["view"])
 }
 
 /// Slack's reading methods take form fields or a query, and look at no JSON.
@@ -647,6 +652,13 @@ fn form_argument<'c>(call: &'c Call, name: &str) -> Result<&'c str, Value> {
         value if !json && !value.is_empty() => Ok(value),
         _ => Err(missing(name)),
     }
+}
+
+/// Seconds and six digits: `1705333850.000300`.
+fn is_ts(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts = text.split_once('.');
+    parts.is_some_and(|(seconds, rest)| digits(seconds) && digits(rest) && rest.len() == 6)
 }
 
 fn is_conversation(channel: &str) -> bool {
@@ -839,8 +851,18 @@ fn check_message(call: &Call) -> Result<(), Value> {
     Ok(())
 }
 
-fn check_view(view: &Value) -> Result<Value, Value> {
+/// Bytes of a view's JSON, which Slack may write with escapes: `\u4e00`.
+const VIEW_SIZE: usize = 250_000;
+
+fn check_view(kind: &str, view: &Value) -> Result<Value, Value> {
+    let escaped = |c: char| if c.is_ascii() { 1 } else { 6 * c.len_utf16() };
+    if view.to_string().chars().map(escaped).sum::<usize>() > VIEW_SIZE {
+        return Err(not_ok("view_too_large"));
+    }
     let mut review = Review::default();
+    if view["type"] != kind {
+        review.refuse("/view/type", &format!("must be {kind}"));
+    }
     review.view("/view", view);
     if !review.problems.is_empty() {
         return Err(refused("invalid_arguments", &review.problems));
@@ -904,6 +926,24 @@ struct Review {
 
 impl Review {
     fn view(&mut self, at: &str, view: &Value) {
+        let common = [
+            "type",
+            "blocks",
+            "private_metadata",
+            "callback_id",
+            "external_id",
+        ];
+        let modal = [
+            "title",
+            "submit",
+            "close",
+            "clear_on_close",
+            "notify_on_close",
+        ];
+        match view["type"].as_str() {
+            Some("modal") => self.only(at, view, &[&common[..], &modal].concat()),
+            _ => self.only(at, view, &common),
+        }
         match view["type"].as_str() {
             Some("modal") => self.text(at, view, "title", &["plain_text"], 24),
             Some("home") => {}

@@ -53,6 +53,38 @@ pub struct Route {
     pub response_url: Option<String>,
 }
 
+impl Voter {
+    /// The ballot that they would cast if they approved now.
+    pub fn supposed_approval(&self, approval: &Approval, now: Timestamp) -> Ballot {
+        Ballot {
+            id: approval.id().clone(),
+            choice: Choice::Approve,
+            voter: self.clone(),
+            reason: None,
+            route: Route::default(),
+            seen: None,
+            may_precede_file: false,
+            trigger_id: None,
+            at: now,
+        }
+    }
+
+    /// Whether an approval of theirs would count now.
+    pub fn may_approve(
+        &self,
+        approval: &Approval,
+        policy: &Policy,
+        known: &Knowledge,
+        now: Timestamp,
+    ) -> bool {
+        let ballot = self.supposed_approval(approval, now);
+        match decide(approval, &ballot, Mandate::Policy(policy, known), now) {
+            Verdict::Decided(_) | Verdict::Counted { .. } => true,
+            Verdict::Lapsed | Verdict::Refused(_) => false,
+        }
+    }
+}
+
 /// One click, as the domain sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -161,6 +161,11 @@ impl Approval {
         self.expires_at
     }
 
+    /// When it was asked, as far as whoever asked has said so in a way that can be read.
+    pub fn requested_at(&self) -> Option<Timestamp> {
+        self.text("requestedAt").and_then(Timestamp::parse)
+    }
+
     pub fn decided_at(&self) -> Option<Timestamp> {
         self.decided_at
     }

@@ -51,7 +51,6 @@ impl Effects {
 
     /// Decides a ballot if its approval is there; `None` when it is not.
     pub(super) fn try_to_decide(&self, ballot: &Ballot) -> Result<Option<Outcome>, StoreError> {
-        let url = ballot.route.response_url.as_deref();
         let terms = self.terms();
         let known = self.known();
         let mandate = Mandate::Policy(&terms.policy, &known);
@@ -61,12 +60,12 @@ impl Effects {
             Err(StoreError::Damaged { id, damage }) => {
                 received(ballot, None);
                 log::warn!(approvalId:% = id, reason:% = damage; "Click on an unreadable approval");
-                self.tell(url, &Notice::Damaged { id: id.as_str() });
+                self.tell_voter(ballot, &Notice::Damaged { id: id.as_str() });
                 Ok(Some(Outcome::Settled))
             }
             Err(StoreError::AnsweredElsewhere) => {
                 received(ballot, None);
-                self.tell(url, &Notice::AnsweredElsewhere);
+                self.tell_voter(ballot, &Notice::AnsweredElsewhere);
                 Ok(Some(Outcome::Settled))
             }
             Err(error) => Err(error),
@@ -75,7 +74,6 @@ impl Effects {
 
     /// What follows from a recorded ballot.
     fn follow(&self, ballot: &Ballot, recorded: &Recorded) -> Outcome {
-        let url = ballot.route.response_url.as_deref();
         let approval = recorded.approval();
         received(ballot, Some(approval.operation()));
         match recorded.verdict() {
@@ -88,8 +86,8 @@ impl Effects {
             Verdict::Counted { approvals, needed } => {
                 log::info!(approvalId:% = ballot.id, approvals, needed;
                     "Approval by @{} counted", ballot.voter.person.username);
-                self.tell(
-                    url,
+                self.tell_voter(
+                    ballot,
                     &Notice::Counted {
                         approvals: *approvals,
                         needed: *needed,
@@ -101,8 +99,8 @@ impl Effects {
                     status: Status::Expired.word(),
                 });
                 log::info!(approvalId:% = ballot.id; "Approval expired before the click");
-                self.tell(
-                    url,
+                self.tell_voter(
+                    ballot,
                     &Notice::Expired {
                         at: approval.expires_at(),
                     },
@@ -116,13 +114,13 @@ impl Effects {
                     Refusal::Final {
                         status: Status::Expired,
                         ..
-                    } => self.tell(
-                        url,
+                    } => self.tell_voter(
+                        ballot,
                         &Notice::Expired {
                             at: approval.expires_at(),
                         },
                     ),
-                    refusal => self.tell(url, &Notice::Refused(refusal)),
+                    refusal => self.tell_voter(ballot, &Notice::Refused(refusal)),
                 }
             }
         }
@@ -137,12 +135,18 @@ impl Effects {
         }
     }
 
+    /// Tells whoever has voted.
+    pub fn tell_voter(&self, ballot: &Ballot, notice: &Notice) {
+        let clicker = &ballot.voter.person;
+        self.tell(clicker, &ballot.route, Some(&ballot.id), notice);
+    }
+
     /// Tells the clicker that there is no such approval.
     pub(super) fn unknown(&self, ballot: &Ballot) {
         received(ballot, None);
         log::warn!(approvalId:% = ballot.id; "No such approval");
-        self.tell(
-            ballot.route.response_url.as_deref(),
+        self.tell_voter(
+            ballot,
             &Notice::Unknown {
                 id: ballot.id.as_str(),
             },

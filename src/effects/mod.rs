@@ -5,8 +5,10 @@
 //! fixed number of threads works it off; whatever fails makes room for the others and is tried again
 //! after a while.
 
+mod answer;
 mod carry_out;
 mod decision;
+mod home;
 mod knowledge;
 mod notify_agent;
 mod pace;
@@ -24,14 +26,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, ApprovalId, Effect, Knowledge, Policy, Status};
+use crate::approval::{
+    Approval, ApprovalId, Ballot, Effect, Knowledge, Person, Policy, Route, Status,
+};
 use crate::clock;
 use crate::live::Live;
 use crate::outgoing::CallError;
 use crate::random;
 use crate::slack::api::{Client, Identity, is_about_credentials};
+use crate::slack::event;
 use crate::slack::message::{Asking, Mention, Notice, private};
 use crate::store::{Deferred, MessagePath, Store};
+use home::Homes;
 use knowledge::Learned;
 use pace::Pace;
 use queue::{Job, Queue};
@@ -70,6 +76,7 @@ pub struct Effects {
     in_hand: Arc<Mutex<HashSet<String>>>,
     /// Those for which a thread is about to ask Slack.
     weighed: Arc<Mutex<HashSet<String>>>,
+    homes: Arc<Homes>,
 }
 
 /// What a reload may change.
@@ -104,19 +111,34 @@ enum Task {
     /// Something owed is done, and only that is yet to be written down.
     Note(ApprovalId, Effect, Option<Box<Note>>),
     Tell {
-        response_url: String,
+        way: Way,
         text: String,
     },
     /// A ballot needs Slack's word first.
     Weigh(Box<Deferred>),
     /// A denial needs a reason.
     AskWhy {
-        trigger_id: String,
+        ballot: Box<Ballot>,
         view: Box<Value>,
-        response_url: Option<String>,
     },
     /// Whose the bot token is.
     Identify,
+    /// The answer to somebody who has mentioned the app.
+    Answer(event::Mention),
+    /// The Home tab of somebody whose turn it is.
+    Homes,
+}
+
+/// How a clicker is told something alone.
+#[derive(Debug)]
+enum Way {
+    ResponseUrl(String),
+    /// By `chat.postEphemeral`, where the click was, or where the approval is if there is one.
+    Channel {
+        user: String,
+        clicked: Option<String>,
+        id: Option<ApprovalId>,
+    },
 }
 
 impl Effects {
@@ -132,6 +154,7 @@ impl Effects {
             identity: Arc::new(Live::new(None)),
             in_hand: Arc::default(),
             weighed: Arc::default(),
+            homes: Arc::default(),
         }
     }
 
@@ -139,6 +162,7 @@ impl Effects {
     pub fn reload(&self, terms: Terms) {
         self.terms.replace(terms);
         self.queue.push(Job::new(Task::Identify, HORIZON));
+        self.refresh_homes();
     }
 
     /// Starts the threads; they begin with what earlier processes left undone.
@@ -196,16 +220,21 @@ impl Effects {
         self.identity.now()
     }
 
-    /// Tells the clicker something that the message does not show. Without a `response_url` there
-    /// is no way to.
-    pub fn tell(&self, response_url: Option<&str>, notice: &Notice) {
-        if let Some(response_url) = response_url {
-            let task = Task::Tell {
-                response_url: response_url.to_owned(),
-                text: private(notice),
-            };
-            self.queue.push(Job::new(task, WORD_HORIZON));
-        }
+    /// Tells the clicker something that the message does not show. A click on the Home tab has no
+    /// `response_url`: then the word goes to the approval's channel, and nobody else there sees it.
+    pub fn tell(&self, clicker: &Person, route: &Route, id: Option<&ApprovalId>, notice: &Notice) {
+        let way = match &route.response_url {
+            Some(response_url) => Way::ResponseUrl(response_url.clone()),
+            None if self.terms().slack.has_token() => Way::Channel {
+                user: clicker.id.clone(),
+                clicked: route.channel.clone(),
+                id: id.cloned(),
+            },
+            None => return,
+        };
+        let text = private(notice);
+        let task = Task::Tell { way, text };
+        self.queue.push(Job::new(task, WORD_HORIZON));
     }
 
     /// Takes up what this process owes for an approval.
@@ -236,6 +265,9 @@ impl Effects {
                     // More of it, or what has become owed meanwhile.
                     if let Some(approval) = approval {
                         self.push_owed(&approval);
+                    }
+                    if matches!(job.task, Task::Homes) {
+                        self.push_homes();
                     }
                 }
                 Attempt::Refused(_) => {
@@ -288,14 +320,12 @@ impl Effects {
                 Some(note) => note_down(&*self.store, &self.terms(), id, *note),
                 None => Attempt::Done(None),
             },
-            Task::Tell { response_url, text } => self.attempt_to_tell(response_url, text),
             Task::Weigh(deferred) => self.weigh(deferred),
-            Task::AskWhy {
-                trigger_id,
-                view,
-                response_url,
-            } => self.open_dialog(trigger_id, view, response_url.as_deref()),
+            Task::AskWhy { ballot, view } => self.open_dialog(ballot, view),
             Task::Identify => self.identify(),
+            Task::Tell { way, text } => self.attempt_to_tell(way, text),
+            Task::Answer(mention) => self.attempt_to_answer(mention),
+            Task::Homes => self.attempt_home(),
         }
     }
 
@@ -358,8 +388,24 @@ impl Effects {
         }
     }
 
-    fn attempt_to_tell(&self, response_url: &str, text: &str) -> Attempt {
-        match self.terms().slack.tell_privately(response_url, text) {
+    fn attempt_to_tell(&self, way: &Way, text: &str) -> Attempt {
+        let terms = self.terms();
+        let told = match way {
+            Way::ResponseUrl(response_url) => terms.slack.tell_privately(response_url, text),
+            Way::Channel { user, clicked, id } => {
+                let approval = id.as_ref().and_then(|id| self.store.read(id).ok()?);
+                let of_approval = approval.as_ref().and_then(|it| terms.channel_of(it));
+                let channel = clicked
+                    .as_deref()
+                    .or(of_approval)
+                    .or(terms.channel.as_deref());
+                match channel {
+                    Some(channel) => terms.slack.tell_in_channel(channel, user, text),
+                    None => Err(CallError::Refused("no channel is known for it".into())),
+                }
+            }
+        };
+        match told {
             Ok(()) => Attempt::Done(None),
             Err(CallError::Refused(reason)) => {
                 log::warn!(reason:%; "Slack refused a private answer");

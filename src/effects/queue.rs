@@ -8,8 +8,8 @@ use super::{HORIZON, Task};
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
 
-/// How many private words may wait. Beyond that the newest is dropped: they are a courtesy, and a
-/// Slack that hangs must not fill the memory.
+/// How many private words and answers may wait. Beyond that the newest is dropped: they are a
+/// courtesy, and a Slack that hangs must not fill the memory.
 const MOST_WORDS: usize = 10_000;
 
 /// A task with its history.
@@ -49,8 +49,19 @@ struct State {
     /// What was pushed again while it was being done: that attempt may have looked too early to see
     /// what it was pushed for.
     missed: HashSet<(ApprovalId, Effect)>,
+    homes: Lane,
     number: u64,
     stopping: bool,
+}
+
+/// Where the one job for Home tabs is.
+#[derive(Clone, Copy, Default)]
+enum Lane {
+    #[default]
+    Nowhere,
+    /// Among those that wait, there.
+    Waiting((Instant, u64)),
+    Running,
 }
 
 impl Queue {
@@ -65,14 +76,32 @@ impl Queue {
                 }
                 fresh
             }
-            Task::Tell { .. } | Task::Weigh(_) | Task::AskWhy { .. } | Task::Identify => {
-                state.waiting.len() < MOST_WORDS + state.known.len()
-            }
+            Task::Tell { .. }
+            | Task::Answer(_)
+            | Task::Weigh(_)
+            | Task::AskWhy { .. }
+            | Task::Identify => state.waiting.len() < MOST_WORDS + state.known.len(),
+            Task::Homes => matches!(state.homes, Lane::Nowhere),
         };
         if fresh {
             state.add(job, clock::tick());
             self.added.notify_one();
         }
+    }
+
+    /// Makes sure that the job for Home tabs is there, and not due later than that. One that is being
+    /// done is followed by another if need be.
+    pub(super) fn push_homes(&self, job: Job, due: Instant) {
+        let mut state = self.state();
+        match state.homes {
+            Lane::Running => return,
+            Lane::Waiting((earlier, _)) if earlier <= due => return,
+            Lane::Waiting(key) => drop(state.waiting.remove(&key)),
+            Lane::Nowhere if state.stopping => return,
+            Lane::Nowhere => {}
+        }
+        state.add(job, due);
+        self.added.notify_one();
     }
 
     /// Puts a job back for later, unless its time is over.
@@ -88,14 +117,22 @@ impl Queue {
 
     /// Forgets a job that is done. When it was pushed again meanwhile, it begins anew.
     pub(super) fn finish(&self, job: &Job) {
-        if let Task::Owed(id, effect) | Task::Note(id, effect, _) = &job.task {
-            let name = (id.clone(), *effect);
-            let mut state = self.state();
-            state.known.remove(&name);
-            if state.missed.remove(&name) {
-                drop(state);
-                self.push(Job::new(Task::Owed(name.0, name.1), HORIZON * 2));
+        match &job.task {
+            Task::Owed(id, effect) | Task::Note(id, effect, _) => {
+                let name = (id.clone(), *effect);
+                let mut state = self.state();
+                state.known.remove(&name);
+                if state.missed.remove(&name) {
+                    drop(state);
+                    self.push(Job::new(Task::Owed(name.0, name.1), HORIZON * 2));
+                }
             }
+            Task::Homes => self.state().homes = Lane::Nowhere,
+            Task::Tell { .. }
+            | Task::Answer(_)
+            | Task::Weigh(_)
+            | Task::AskWhy { .. }
+            | Task::Identify => {}
         }
     }
 
@@ -107,8 +144,16 @@ impl Queue {
             let due = state.waiting.first_key_value().map(|((due, _), _)| *due);
             if due.is_some_and(|due| due <= now) {
                 let (_, job) = state.waiting.pop_first()?;
-                if let Task::Owed(id, effect) | Task::Note(id, effect, _) = &job.task {
-                    state.missed.remove(&(id.clone(), *effect));
+                match &job.task {
+                    Task::Owed(id, effect) | Task::Note(id, effect, _) => {
+                        state.missed.remove(&(id.clone(), *effect));
+                    }
+                    Task::Homes => state.homes = Lane::Running,
+                    Task::Tell { .. }
+                    | Task::Answer(_)
+                    | Task::Weigh(_)
+                    | Task::AskWhy { .. }
+                    | Task::Identify => {}
                 }
                 return Some(job);
             }
@@ -161,6 +206,9 @@ impl Queue {
 impl State {
     fn add(&mut self, job: Job, due: Instant) {
         self.number += 1;
+        if matches!(job.task, Task::Homes) {
+            self.homes = Lane::Waiting((due, self.number));
+        }
         self.waiting.insert((due, self.number), job);
     }
 }
@@ -202,6 +250,22 @@ mod tests {
         let job = queue.next().unwrap();
         queue.finish(&job);
         assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn there_is_one_job_for_home_tabs_and_the_earliest_wish_counts() {
+        let (queue, now) = (Queue::default(), clock::tick());
+        let push = |due| queue.push_homes(Job::new(Task::Homes, Duration::from_secs(60)), due);
+        push(now + Duration::from_secs(60));
+        push(now);
+        push(now + Duration::from_secs(1));
+        assert_eq!(queue.state().waiting.len(), 1);
+        let job = queue.next().unwrap();
+        push(now);
+        assert!(queue.state().waiting.is_empty());
+        queue.finish(&job);
+        push(now);
+        assert!(queue.next().is_some());
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Effects {
                 } => {
                     log::info!(approvalId:% = id; "Agent notified, executing operation");
                 }
+                Chore::PendingChanged => self.refresh_homes(),
                 Chore::AgentNotified { id, .. } => log::info!(approvalId:% = id; "Agent notified"),
                 // This is told once, however long the others take.
                 Chore::Adopt(id) => drop(sweeper.to_adopt.insert(id)),
@@ -182,7 +183,7 @@ impl Effects {
             Err(StoreError::Busy | StoreError::Io { .. }) if age < PATIENCE => return false,
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");
-                self.tell(ballot.route.response_url.as_deref(), &Notice::Failed);
+                self.tell_voter(ballot, &Notice::Failed);
             }
         }
         true

@@ -4,11 +4,13 @@
 use std::collections::HashSet;
 use std::sync::{MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::knowledge::Question;
 use super::queue::Job;
 use super::sweep::{PATIENCE, Word};
-use super::{Attempt, Effects, Task, WORD_HORIZON};
-use crate::approval::{Approval, Ballot, Choice};
+use super::{Attempt, Effects, Task, Terms, WORD_HORIZON};
+use crate::approval::{Approval, Ballot, Choice, Voter};
 use crate::clock;
 use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
@@ -73,12 +75,29 @@ impl Effects {
         Attempt::Done(None)
     }
 
+    /// Asks Slack whatever tells which of these a person may decide. What it does not say counts as no.
+    pub(super) fn learn(&self, approvals: &[Approval], voter: &Voter, terms: &Terms) {
+        for approval in approvals {
+            let ballot = voter.supposed_approval(approval, clock::now());
+            let tick = clock::tick();
+            let questions = self
+                .learned
+                .questions(&terms.policy, approval, &ballot, tick);
+            for question in questions {
+                if let Err(reason) = self.learned.ask(&terms.slack, &question) {
+                    log::debug!(reason:%; "Slack did not say who may decide");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Opens the dialog that asks why, as soon as a thread is free.
     pub(super) fn ask_why(&self, ballot: &Ballot, operation: Option<&str>) {
-        let Some(trigger_id) = &ballot.trigger_id else {
-            self.tell(ballot.route.response_url.as_deref(), &Notice::NoDialog);
+        if ballot.trigger_id.is_none() {
+            self.tell_voter(ballot, &Notice::NoDialog);
             return;
-        };
+        }
         let subject = Subject {
             id: ballot.id.clone(),
             route: ballot.route.clone(),
@@ -86,23 +105,18 @@ impl Effects {
             may_precede_file: ballot.may_precede_file,
         };
         let task = Task::AskWhy {
-            trigger_id: trigger_id.clone(),
+            ballot: Box::new(ballot.clone()),
             view: Box::new(ask_why(&subject, operation)),
-            response_url: ballot.route.response_url.clone(),
         };
         self.opening.push(Job::new(task, WORD_HORIZON));
     }
 
     /// Opens the dialog, once: what lets us open it is gone within seconds.
-    pub(super) fn open_dialog(
-        &self,
-        trigger_id: &str,
-        view: &serde_json::Value,
-        response_url: Option<&str>,
-    ) -> Attempt {
+    pub(super) fn open_dialog(&self, ballot: &Ballot, view: &Value) -> Attempt {
+        let trigger_id = ballot.trigger_id.as_deref().unwrap_or_default();
         if let Err(reason) = self.terms().slack.open_view(trigger_id, view) {
-            log::warn!(reason:%; "The dialog that asks why was not opened");
-            self.tell(response_url, &Notice::NoDialog);
+            log::warn!(approvalId:% = ballot.id, reason:%; "The dialog that asks why was not opened");
+            self.tell_voter(ballot, &Notice::NoDialog);
         }
         Attempt::Done(None)
     }

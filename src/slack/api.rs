@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::message::Message;
-use crate::approval::GroupId;
+use crate::approval::{GroupId, UserId};
 use crate::metrics::{self, Counter};
 use crate::outgoing::{Body, CALL, CallError, Caller, Proxy, Url};
 
@@ -233,6 +233,30 @@ impl Client {
         }
     }
 
+    /// `chat.postEphemeral`: tells one person in a channel, and nobody else.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn tell_in_channel(&self, channel: &str, user: &str, text: &str) -> Result<(), CallError> {
+        let Nothing {} = self.call(
+            "chat.postEphemeral",
+            &json!({ "channel": channel, "user": user, "text": text, "link_names": false }),
+        )?;
+        Ok(())
+    }
+
+    /// `views.publish`: shows a person's Home tab.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn publish_home(&self, user: &UserId, view: &Value) -> Result<(), CallError> {
+        let Nothing {} = self.call(
+            "views.publish",
+            &json!({ "user_id": user.as_str(), "view": view }),
+        )?;
+        Ok(())
+    }
+
     fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
@@ -371,6 +395,7 @@ pub fn hint(error: &str) -> Option<&'static str> {
             "check the channel's name or id; into a private channel the bot has to be invited"
         }
         "is_archived" => "the channel is archived; name another one",
+        "not_enabled" => "switch on the Home tab under App Home of the Slack app",
         "missing_scope" => {
             "add chat:write under OAuth & Permissions of the Slack app, and install it again"
         }
@@ -386,7 +411,9 @@ pub fn hint(error: &str) -> Option<&'static str> {
 
 /// Errors that stay however often we ask. Any other is tried again, for Slack may add new ones.
 /// Sources: <https://docs.slack.dev/reference/methods/chat.update>,
-/// <https://docs.slack.dev/reference/methods/chat.postMessage>
+/// <https://docs.slack.dev/reference/methods/chat.postMessage>,
+/// <https://docs.slack.dev/reference/methods/chat.postEphemeral>,
+/// <https://docs.slack.dev/reference/methods/views.publish>
 fn is_permanent(error: &str) -> bool {
     const PERMANENT: &[&str] = &[
         "access_denied",
@@ -423,6 +450,7 @@ fn is_permanent(error: &str) -> bool {
         "no_text",
         "not_allowed_token_type",
         "not_authed",
+        "not_enabled",
         "not_in_channel",
         "org_login_required",
         "restricted_action",
@@ -440,6 +468,8 @@ fn is_permanent(error: &str) -> bool {
         "used_url",
         "user_not_found",
         "user_not_visible",
+        "user_not_in_channel",
+        "view_too_large",
     ];
     PERMANENT.contains(&error)
 }

@@ -55,6 +55,7 @@ pub struct Click {
     pub value: String,
     /// Whose message the button stands in.
     pub button: Button,
+    pub place: Place,
     /// What the message showed, when it is ours.
     pub seen: Option<Digest>,
     pub actor: Actor,
@@ -73,6 +74,14 @@ pub enum Button {
     Runbook,
     /// `approve_{id}` and `reject_{id}` (or `deny_{id}`), as the RunbookAI agent posts them.
     RunbookAi,
+}
+
+/// Where a button stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Message,
+    /// The clicker's own Home tab: there is no channel, no message and no `response_url`.
+    HomeTab,
 }
 
 /// Why a body is no interaction.
@@ -148,6 +157,7 @@ struct BlockActions {
     channel: Option<Named>,
     message: Option<Message>,
     container: Option<Container>,
+    view: Option<View>,
     response_url: Option<String>,
 }
 
@@ -176,6 +186,12 @@ struct Message {
 }
 
 #[derive(Deserialize)]
+struct View {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct Container {
     message_ts: Option<String>,
     channel_id: Option<String>,
@@ -196,11 +212,11 @@ struct ViewSubmission {
     team: Option<Team>,
     enterprise: Option<Named>,
     api_app_id: Option<String>,
-    view: View,
+    view: Dialog,
 }
 
 #[derive(Deserialize)]
-struct View {
+struct Dialog {
     #[serde(default)]
     callback_id: String,
     #[serde(default)]
@@ -219,6 +235,11 @@ impl BlockActions {
             let seen = action.block_id.as_deref().and_then(message::seen);
             Some((choice, button, seen, action.value.unwrap_or_default()))
         })?;
+        let view = self.view.and_then(|view| view.kind);
+        let place = match view.as_deref() {
+            Some("home") => Place::HomeTab,
+            Some(_) | None => Place::Message,
+        };
         let container = self.container;
         let (message_ts, channel_id) =
             container.map_or((None, None), |c| (c.message_ts, c.channel_id));
@@ -233,6 +254,7 @@ impl BlockActions {
             choice,
             value,
             button,
+            place,
             seen,
             actor: self.user.actor(&homes, workspace, self.api_app_id),
             trigger_id: self.trigger_id,
@@ -374,6 +396,13 @@ mod tests {
                 (choice, Button::RunbookAi, "mut-9f3a2c")
             );
         }
+    }
+
+    #[test]
+    fn a_click_on_the_home_tab_is_told_from_one_on_a_message() {
+        let home = click("block_actions_from_home_tab");
+        assert_eq!((home.place, home.channel), (Place::HomeTab, None));
+        assert_eq!(click("block_actions_approve").place, Place::Message);
     }
 
     #[test]

@@ -128,31 +128,7 @@ impl Message {
             blocks.push(json!({ "type": "context", "elements": [mrkdwn(&quorum)] }));
             text.push(quorum);
         }
-        let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
-            "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
-            "value": approval.id() });
-        if approval.risk() >= Risk::High {
-            let risk = approval.risk().word();
-            let style = if approval.risk() == Risk::Critical {
-                "danger"
-            } else {
-                "primary"
-            };
-            let question = format!(
-                "This approves a {risk} risk operation: {}",
-                approval.operation()
-            );
-            approve["confirm"] = json!({ "title": plain("Are you sure?"),
-                "text": plain(&cut(&question, LINE)), "confirm": plain("Approve"),
-                "deny": plain("Cancel"), "style": style });
-        }
-        let deny = json!({ "type": "button", "action_id": "deny", "style": "danger",
-            "text": { "type": "plain_text", "text": "❌ Deny", "emoji": true },
-            "value": approval.id() });
-        blocks.push(
-            json!({ "type": "actions", "block_id": block_id(approval.digest()),
-            "elements": [approve, deny] }),
-        );
+        blocks.push(buttons(approval));
         Self::of(&text, blocks)
     }
 
@@ -219,7 +195,7 @@ impl Message {
         cut(&command, COMMAND) == command
     }
 
-    fn of(text: &[String], blocks: Vec<Value>) -> Self {
+    pub(super) fn of(text: &[String], blocks: Vec<Value>) -> Self {
         Self {
             text: cut_escaped(&text.join("\n"), FALLBACK),
             blocks,
@@ -227,7 +203,34 @@ impl Message {
     }
 }
 
-fn header(title: &str) -> Value {
+/// The buttons that decide. Approving what is risky asks again.
+pub(super) fn buttons(approval: &Approval) -> Value {
+    let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
+            "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
+            "value": approval.id() });
+    if approval.risk() >= Risk::High {
+        let risk = approval.risk().word();
+        let style = if approval.risk() == Risk::Critical {
+            "danger"
+        } else {
+            "primary"
+        };
+        let question = format!(
+            "This approves a {risk} risk operation: {}",
+            approval.operation()
+        );
+        approve["confirm"] = json!({ "title": plain("Are you sure?"),
+                "text": plain(&cut(&question, LINE)), "confirm": plain("Approve"),
+                "deny": plain("Cancel"), "style": style });
+    }
+    let deny = json!({ "type": "button", "action_id": "deny", "style": "danger",
+            "text": { "type": "plain_text", "text": "❌ Deny", "emoji": true },
+            "value": approval.id() });
+    json!({ "type": "actions", "block_id": block_id(approval.digest()),
+            "elements": [approve, deny] })
+}
+
+pub(super) fn header(title: &str) -> Value {
     json!({ "type": "header", "text": { "type": "plain_text", "text": title, "emoji": true } })
 }
 
@@ -241,7 +244,7 @@ pub(super) fn seen(block_id: &str) -> Option<Digest> {
 }
 
 /// What an approved operation is doing.
-fn progress(run: Option<Run<'_>>) -> String {
+pub(super) fn progress(run: Option<Run<'_>>) -> String {
     match run {
         None | Some(Run::Claimed) => "Operation is now executing...".into(),
         Some(Run::Ended { code, millis }) => {
@@ -263,7 +266,7 @@ fn span(millis: u64) -> String {
 }
 
 /// The outcome's title, and the verb of who did it.
-fn heading(status: Status) -> (&'static str, Option<&'static str>) {
+pub(super) fn heading(status: Status) -> (&'static str, Option<&'static str>) {
     match status {
         Status::Pending => ("🔐 Runbook Approval Request", None),
         Status::Approved => ("✅ Approval Granted", Some("Approved")),
@@ -274,7 +277,7 @@ fn heading(status: Status) -> (&'static str, Option<&'static str>) {
 }
 
 /// What is asked: operation and arguments, risk, who asks, the command, and the way back.
-fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>) {
+pub(super) fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>) {
     let mut operation = String::new();
     if let Some(description) = approval.text("description") {
         operation += &cut(description, FIELD / 2);
@@ -395,7 +398,7 @@ fn command(approval: &Approval) -> Option<String> {
         .or_else(other)
 }
 
-fn colour(risk: Risk) -> char {
+pub(super) fn colour(risk: Risk) -> char {
     match risk {
         Risk::Low => '🟢',
         Risk::Medium => '🟡',
@@ -497,7 +500,7 @@ pub(super) fn plain(text: &str) -> Value {
 }
 
 /// `&`, `<` and `>` as the entities that Slack asks for.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut escaped, c| {
             match entity(c) {

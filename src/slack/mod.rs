@@ -3,6 +3,8 @@
 pub mod api;
 pub mod dialog;
 pub mod event;
+pub mod home;
 pub mod interaction;
+pub mod mention;
 pub mod message;
 pub mod signature;

@@ -9,13 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ballots::Ballots;
+use super::events::Events;
 use super::follow::Follower;
 use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
-    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Store, StoreError,
-    Updated, durable, lock, watch,
+    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
+    StoreError, Updated, durable, lock, watch,
 };
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
 use crate::clock::{self, Timestamp};
@@ -32,6 +33,7 @@ pub struct Directory {
     home: Mutex<Option<Home>>,
     locks: Locks,
     ballots: Ballots,
+    events: Events,
     index: Mutex<Index>,
     network: bool,
     /// Numbers the temporaries of this process.
@@ -101,6 +103,7 @@ impl Directory {
             home: Mutex::new(None),
             locks: Locks::of(&path),
             ballots: Ballots::of(&path),
+            events: Events::of(&path),
             answers: Answers::of(&path),
             index: Mutex::new(Index::new(&path, keep_decided, network)),
             path,
@@ -386,6 +389,16 @@ impl Store for Directory {
         self.list_folder(&self.path)
     }
 
+    fn pending(&self) -> Result<Vec<Approval>, StoreError> {
+        self.stay_home()?;
+        let ids = self.index().pending(clock::now());
+        let ids = ids.map_err(io_error("list the pending directory"))?;
+        let found = ids.iter().filter_map(|id| self.read(id).ok()?);
+        Ok(found
+            .filter(|approval| approval.status() == Status::Pending)
+            .collect())
+    }
+
     fn list_archived(&self) -> Result<Listing, StoreError> {
         if self.archive_folder().is_dir() {
             self.list_folder(&self.archive_folder())
@@ -475,6 +488,7 @@ impl Store for Directory {
     fn chores(&self, now: Timestamp, remind_before: Duration) -> Result<Vec<Chore>, StoreError> {
         self.stay_home()?;
         self.answers.deliver_late(&self.locks);
+        self.events.sweep(now);
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
         self.index()
             .chores(now, remind_before, &is_dead)
@@ -532,6 +546,11 @@ impl Store for Directory {
 
     fn settle_deferred(&self, deferred: &Deferred) {
         self.ballots.settle(&deferred.name);
+    }
+
+    fn take_on_event(&self, event_id: &str) -> Result<Novelty, StoreError> {
+        let taken_on = self.events.take_on(event_id);
+        taken_on.map_err(io_error("note an event"))
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Index {
     again: HashSet<Name>,
     /// What is told once, when it is seen: that the agent knows, or that a request is to be adopted.
     news: Vec<Chore>,
+    /// Whether what is pending has changed since that was last told.
+    pending_changed: bool,
     /// Whether the first listing is done: that the agent knew before is not news.
     settled: bool,
 }
@@ -66,6 +68,18 @@ struct Summary {
     notified: bool,
 }
 
+impl Entry {
+    /// Whether it is an approval that nobody has decided.
+    fn is_pending(&self) -> bool {
+        matches!(self, Self::Approval(summary) if summary.status == Status::Pending)
+    }
+
+    /// Whether somebody may have to decide it.
+    fn is_open(&self) -> bool {
+        self.is_pending() || matches!(self, Self::AgentRequest { .. })
+    }
+}
+
 impl Index {
     pub(super) fn new(directory: &Path, keep_decided: Duration, polling: bool) -> Self {
         Self {
@@ -80,6 +94,7 @@ impl Index {
             agent_requests: BTreeSet::new(),
             again: HashSet::new(),
             news: Vec::new(),
+            pending_changed: false,
             settled: false,
         }
     }
@@ -87,17 +102,32 @@ impl Index {
     /// Counts as of now.
     pub(super) fn census(&mut self, now: Timestamp) -> io::Result<Census> {
         self.refresh()?;
-        // Older ones have been given up by their agent.
-        let young = (now - runbookai::PATIENCE, (Place::Approvals, "".into()));
-        let waiting = self
-            .agent_requests
-            .range(young..)
-            .filter(|(_, name)| self.is_open(name));
         Ok(Census {
-            pending: self.pending + waiting.count(),
+            pending: self.pending + self.waiting(now).count(),
             unreadable: self.damaged,
             owing: self.owing.len(),
         })
+    }
+
+    /// What is pending as of now.
+    pub(super) fn pending(&mut self, now: Timestamp) -> io::Result<HashSet<ApprovalId>> {
+        self.refresh()?;
+        let ours = self.entries.iter().filter_map(|(name, (_, entry))| {
+            (name.0 == Place::Approvals && entry.is_pending()).then_some(&*name.1)
+        });
+        let agents = self.waiting(now).map(|name| {
+            let stem = &*name.1;
+            stem.strip_suffix(runbookai::REQUEST).unwrap_or(stem)
+        });
+        Ok(ours.chain(agents).filter_map(ApprovalId::parse).collect())
+    }
+
+    /// The RunbookAI agent's requests that it still waits for.
+    fn waiting(&self, now: Timestamp) -> impl Iterator<Item = &Name> {
+        // Older ones have been given up by their agent.
+        let young = (now - runbookai::PATIENCE, (Place::Approvals, "".into()));
+        let made = self.agent_requests.range(young..);
+        made.map(|(_, name)| name).filter(|name| self.is_open(name))
     }
 
     /// What is due, except for what other living processes have promised.
@@ -109,6 +139,9 @@ impl Index {
     ) -> io::Result<Vec<Chore>> {
         self.refresh()?;
         let mut chores = std::mem::take(&mut self.news);
+        if std::mem::take(&mut self.pending_changed) {
+            chores.push(Chore::PendingChanged);
+        }
         for (_, name) in self.agenda.iter().take_while(|(due, _)| *due <= now) {
             if let (Some(summary), Some(id)) = (self.summary(name), ApprovalId::parse(&name.1)) {
                 let pending = summary.status == Status::Pending;
@@ -295,6 +328,7 @@ impl Index {
     fn put(&mut self, name: Name, stamp: Stamp, entry: Entry) {
         let was_notified = self.summary(&name).is_some_and(|summary| summary.notified);
         self.forget(&name);
+        self.pending_changed |= entry.is_open();
         match &entry {
             Entry::Approval(summary) => {
                 // An intent stands beside the agent's own file, which is counted instead.
@@ -334,7 +368,9 @@ impl Index {
     }
 
     fn forget(&mut self, name: &Name) {
-        match self.entries.remove(name) {
+        let removed = self.entries.remove(name);
+        self.pending_changed |= removed.as_ref().is_some_and(|(_, entry)| entry.is_open());
+        match removed {
             Some((_, Entry::Approval(summary))) => {
                 if summary.status == Status::Pending && name.0 == Place::Approvals {
                     self.pending -= 1;

@@ -5,6 +5,7 @@ mod ballots;
 mod commit;
 mod directory;
 mod durable;
+mod events;
 mod follow;
 mod index;
 mod lock;
@@ -48,6 +49,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the store cannot be listed.
     fn list(&self) -> Result<Listing, StoreError>;
+
+    /// What is pending, in no order, without reading anything else. What cannot be read is left out.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    fn pending(&self) -> Result<Vec<Approval>, StoreError>;
 
     /// All approvals that were moved out of the way, like [`Store::list`].
     ///
@@ -124,6 +131,20 @@ pub trait Store: Send + Sync {
 
     /// Forgets a ballot that has been dealt with.
     fn settle_deferred(&self, deferred: &Deferred);
+
+    /// Takes on an event of Slack, by its id, unless any process has done so before. It is remembered
+    /// for longer than Slack delivers it.
+    ///
+    /// # Errors
+    /// It cannot be told whether somebody has.
+    fn take_on_event(&self, event_id: &str) -> Result<Novelty, StoreError>;
+}
+
+/// Whether something happens for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    New,
+    Known,
 }
 
 /// Tells when one approval may have changed.
@@ -202,6 +223,8 @@ pub enum Chore {
     TakeOver(ApprovalId),
     /// The agent has noted that it knows the decision.
     AgentNotified { id: ApprovalId, status: Status },
+    /// What is pending is not what it was when this was last told, whoever has changed it.
+    PendingChanged,
 }
 
 /// A ballot that waits for its approval, and where it is kept.

@@ -6,12 +6,15 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::{JSON, Refusal, Request, Response, Webhook};
+use crate::approval::{Person, Voter};
 use crate::metrics::{self, Counter};
-use crate::slack::event::Delivery;
+use crate::slack::event::{Delivery, Event};
 use crate::slack::signature::SignedBody;
+use crate::store::Novelty;
 
-/// How many event ids are remembered. Slack delivers an event at most four times within about an
-/// hour; a workspace would have to send one a second for longer than that to outrun this.
+/// How many event ids are remembered here, beside those in the store. Slack delivers an event at most
+/// four times within about an hour; a workspace would have to send one a second for longer than that
+/// to outrun this.
 const REMEMBERED: usize = 4096;
 
 /// The ids of the events that came last.
@@ -22,10 +25,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether the event is new. It is not new any more after that.
-    fn is_new(&mut self, id: &str) -> bool {
+    /// Whether the event is new here. It is not new any more after that.
+    fn meet(&mut self, id: &str) -> Novelty {
         if !self.ids.insert(id.to_owned()) {
-            return false;
+            return Novelty::Known;
         }
         self.order.push_back(id.to_owned());
         if self.order.len() > REMEMBERED
@@ -33,7 +36,7 @@ impl Seen {
         {
             self.ids.remove(&oldest);
         }
-        true
+        Novelty::New
     }
 }
 
@@ -54,24 +57,58 @@ impl Webhook {
                 log::info!("Slack verified the request URL");
                 Ok(Response::json(200, &json!({ "challenge": challenge })))
             }
-            Delivery::EventCallback { event_id, event } => {
-                // The id decides, not Slack's retry header: a retry may be the first to arrive.
-                if self
-                    .seen
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .is_new(&event_id)
-                {
-                    log::info!(eventId:% = event_id; "Received event {}", event.kind);
-                } else {
-                    let retry = request.header("x-slack-retry-num").next().unwrap_or("none");
-                    log::debug!(eventId:% = event_id, retry; "Event received again");
+            Delivery::EventCallback {
+                event_id, event, ..
+            } => {
+                match self.meet(&event_id, &event) {
+                    Novelty::New => {
+                        log::info!(eventId:% = event_id; "Received event {}", event.kind());
+                        self.take_up(event);
+                    }
+                    Novelty::Known => {
+                        let retry = request.header("x-slack-retry-num").next().unwrap_or("none");
+                        log::debug!(eventId:% = event_id, retry; "Event received again");
+                    }
                 }
                 Ok(Response::empty())
             }
             Delivery::Unused => {
                 log::debug!("Event delivery of an unused type acknowledged");
                 Ok(Response::empty())
+            }
+        }
+    }
+
+    /// Begins what follows from an event.
+    fn take_up(&self, event: Event) {
+        match event {
+            Event::HomeOpened { user } => {
+                // The event names nobody but by id, and only people of the workspace have the tab.
+                let [id, username, name] = [(); 3].map(|()| user.to_string());
+                let person = Person { id, username, name };
+                let external = false;
+                self.effects.open_home(Voter { person, external });
+            }
+            Event::Mention(mention) => self.effects.answer(mention),
+            Event::Unused(_) => {}
+        }
+    }
+
+    /// Whether nobody has handled an event. The id decides, not Slack's retry header: a retry may be
+    /// the first to arrive.
+    fn meet(&self, event_id: &str, event: &Event) -> Novelty {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = seen.meet(event_id);
+        drop(seen);
+        match (here, event) {
+            // Nothing follows from it, so only the log would show it twice.
+            (Novelty::Known, _) | (Novelty::New, Event::Unused(_)) => here,
+            (Novelty::New, Event::Mention(_) | Event::HomeOpened { .. }) => {
+                let taken_on = self.effects.store().take_on_event(event_id);
+                taken_on.unwrap_or_else(|error| {
+                    log::warn!(eventId:% = event_id, reason:% = error; "Other servers may handle this event, too");
+                    here
+                })
             }
         }
     }
@@ -84,10 +121,10 @@ mod tests {
     #[test]
     fn an_event_is_new_once_and_the_oldest_are_forgotten() {
         let mut seen = Seen::default();
-        assert!(seen.is_new("Ev1"));
-        assert!(!seen.is_new("Ev1"));
-        assert!((0..REMEMBERED).all(|n| seen.is_new(&n.to_string())));
-        assert!(seen.is_new("Ev1"));
+        assert_eq!(seen.meet("Ev1"), Novelty::New);
+        assert_eq!(seen.meet("Ev1"), Novelty::Known);
+        assert!((0..REMEMBERED).all(|n| seen.meet(&n.to_string()) == Novelty::New));
+        assert_eq!(seen.meet("Ev1"), Novelty::New);
         assert_eq!(seen.ids.len(), REMEMBERED);
     }
 }

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::effects::Outcome;
 use crate::metrics::{self, Counter};
 use crate::slack::dialog::INPUT;
-use crate::slack::interaction::{Actor, Button, Click, Denial, Interaction};
+use crate::slack::interaction::{Actor, Button, Click, Denial, Interaction, Place};
 use crate::slack::message::Notice;
 use crate::slack::signature::SignedBody;
 use crate::store::StoreError;
@@ -44,32 +44,41 @@ impl Webhook {
         metrics::count(Counter::Requests {
             action: click.choice.word(),
         });
-        let response_url = self.admitted(click.response_url);
-        let username = &click.actor.person.username;
-        if self.is_foreign(&click.actor) {
-            self.effects.tell(response_url.as_deref(), &Notice::Foreign);
+        let foreign = self.is_foreign(&click.actor);
+        let voter = self.voter(click.actor);
+        let route = Route {
+            channel: click.channel,
+            ts: click.ts,
+            response_url: self.admitted(click.response_url),
+        };
+        if foreign {
+            self.effects
+                .tell(&voter.person, &route, None, &Notice::Foreign);
             return Ok(Response::empty());
         }
         let Some(id) = ApprovalId::parse(&click.value) else {
-            log::warn!(action = click.choice.word(); "Click of @{username} carries no approval id");
-            self.effects.tell(response_url.as_deref(), &Notice::NoId);
+            log::warn!(action = click.choice.word(); "Click of @{} carries no approval id", voter.person.username);
+            self.effects
+                .tell(&voter.person, &route, None, &Notice::NoId);
             return Ok(Response::empty());
         };
-        self.vote(&Ballot {
+        let ballot = Ballot {
             id,
             choice: click.choice,
-            voter: self.voter(click.actor),
+            voter,
             reason: None,
-            route: Route {
-                channel: click.channel,
-                ts: click.ts,
-                response_url,
-            },
+            route,
             seen: click.seen,
             may_precede_file: click.button == Button::RunbookAi,
             trigger_id: click.trigger_id,
             at: clock::now(),
-        })
+        };
+        let answer = self.vote(&ballot);
+        match click.place {
+            Place::HomeTab => self.effects.open_home(ballot.voter),
+            Place::Message => {}
+        }
+        answer
     }
 
     /// A reason that was given in the dialog denies; an empty one is refused there.
@@ -87,15 +96,17 @@ impl Webhook {
             response_url: self.admitted(subject.route.response_url),
             ..subject.route
         };
-        if self.is_foreign(&denial.actor) {
+        let foreign = self.is_foreign(&denial.actor);
+        let voter = self.voter(denial.actor);
+        if foreign {
             self.effects
-                .tell(route.response_url.as_deref(), &Notice::Foreign);
+                .tell(&voter.person, &route, Some(&subject.id), &Notice::Foreign);
             return Ok(Response::empty());
         }
         self.vote(&Ballot {
             id: subject.id,
             choice: Choice::Deny,
-            voter: self.voter(denial.actor),
+            voter,
             reason: Some(reason.to_owned()),
             route,
             seen: subject.seen,
@@ -154,8 +165,7 @@ impl Webhook {
             Ok(Outcome::Unsynced) => Err(Refusal::Failed),
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");
-                self.effects
-                    .tell(ballot.route.response_url.as_deref(), &Notice::Failed);
+                self.effects.tell_voter(ballot, &Notice::Failed);
                 Err(if matches!(error, StoreError::Busy) {
                     Refusal::Busy
                 } else {

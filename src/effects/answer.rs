@@ -1,0 +1,93 @@
+//! Answers to those who mention the app, made from what is stored when they are sent.
+
+use std::time::Duration;
+
+use super::home::pending;
+use super::queue::Job;
+use super::{Attempt, Effects, Task};
+use crate::approval::{Approval, ApprovalId};
+use crate::clock;
+use crate::outgoing::CallError;
+use crate::slack::event::Mention;
+use crate::slack::mention::{self, Question};
+use crate::slack::message::Message;
+use crate::store::StoreError;
+
+/// How long somebody waits for an answer.
+const HORIZON: Duration = Duration::from_secs(300);
+
+impl Effects {
+    /// Answers a mention in its thread. A channel learns of its own requests only.
+    pub fn answer(&self, mention: Mention) {
+        if self.terms().slack.has_token() {
+            self.queue.push(Job::new(Task::Answer(mention), HORIZON));
+        } else {
+            log::debug!("An answer needs a bot token");
+        }
+    }
+
+    pub(super) fn attempt_to_answer(&self, mention: &Mention) -> Attempt {
+        let channel = &*mention.channel;
+        let again = |pause, why| Attempt::Again { pause, why };
+        if let Some(pause) = self.pace.take(channel, clock::tick()) {
+            return again(Some(pause), "the channel has had its fill".into());
+        }
+        let answer = match self.answer_to(mention) {
+            Ok(answer) => answer,
+            Err(error) => {
+                log::warn!(channel, reason:% = error; "Mention not answered, trying again");
+                return again(None, error.to_string());
+            }
+        };
+        let replied = self
+            .terms()
+            .slack
+            .post_reply(channel, &mention.thread, &answer);
+        match replied {
+            Ok(()) => Attempt::Done(None),
+            Err(CallError::Refused(reason)) => {
+                log::warn!(channel, reason:%; "Slack refused an answer");
+                Attempt::Done(None)
+            }
+            Err(CallError::Limited(pause)) => again(Some(pause), "rate limited".into()),
+            Err(CallError::Failed(reason)) => {
+                log::warn!(channel, reason:%; "Mention not answered, trying again");
+                again(None, reason)
+            }
+        }
+    }
+
+    fn answer_to(&self, mention: &Mention) -> Result<Message, StoreError> {
+        let is_theirs = |approval: &Approval| {
+            let channel = approval.text("slackChannel");
+            channel == Some(&*mention.channel)
+        };
+        Ok(match &mention.asks {
+            Question::Help => mention::help(),
+            Question::Pending => {
+                let mut approvals = pending(&*self.store)?;
+                approvals.retain(is_theirs);
+                mention::pending(&approvals)
+            }
+            Question::Status(id) => {
+                let approval = id.as_ref().map(|id| self.find(id)).transpose()?;
+                approval
+                    .flatten()
+                    .filter(is_theirs)
+                    .map_or_else(mention::unknown, |approval| mention::status(&approval))
+            }
+        })
+    }
+
+    /// An approval in place, or in the archive. What is damaged belongs to no channel.
+    fn find(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
+        let found = match self.store.read(id) {
+            Ok(None) => self.store.archived(id),
+            found => found,
+        };
+        match found {
+            Err(StoreError::Damaged { .. } | StoreError::AnsweredElsewhere) => Ok(None),
+            found => found,
+        }
+    }
+}
