@@ -405,7 +405,7 @@ fn the_runbookai_agents_button_asks_why_too_and_its_answer_has_the_reason() {
         )
         .unwrap();
     };
-    // Its request comes before the click, or after it.
+    // Its request comes before the click, or after the reason.
     for (id, is_late) in [("mut_1_a", false), ("mut_1_b", true)] {
         if !is_late {
             ask(id);
@@ -413,10 +413,11 @@ fn the_runbookai_agents_button_asks_why_too_and_its_answer_has_the_reason() {
         let view = dialog(&scene, &reject(id));
         let answer = scene.dir.join(format!("{id}.json"));
         assert!(!answer.exists());
+        submit(&scene, &submission(&view, "U0BOB", "Not during the sale"));
         if is_late {
+            assert!(!answer.exists());
             ask(id);
         }
-        submit(&scene, &submission(&view, "U0BOB", "Not during the sale"));
         let answer = eventually("the answer", SOON, || {
             answer.exists().then(|| read_approval(&scene.dir, id))
         });
