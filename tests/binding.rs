@@ -277,6 +277,12 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let vote = |user: &str, on: &Call| Click::approve("apr-1").by(user, "x").on(on);
     let word = scene.word(vote("U0ALICE", &first));
     assert!(word.contains("1 of 2"), "{word}");
+    eventually("the vote to be shown", SOON, || {
+        read_approval(&scene.dir, "apr-1")
+            .get("effectsOwed")
+            .is_none()
+            .then_some(())
+    });
     scene.edit("apr-1", &json!({ "operation": "drop_database" }));
     let word = scene.word(vote("U0BOB", &first));
     assert!(word.contains("has changed since"), "{word}");
@@ -297,6 +303,13 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let first = scene.show(&dropped("apr-2", "C0DEPLOYS"));
     let vote = |user: &str| Click::approve("apr-2").by(user, "x").on(&first);
     scene.word(vote("U0ALICE"));
+    // Whoever edits without a lock must not do so while the server writes.
+    eventually("the vote to be shown", SOON, || {
+        read_approval(&scene.dir, "apr-2")
+            .get("effectsOwed")
+            .is_none()
+            .then_some(())
+    });
     scene.edit("apr-2", &json!({ "operation": "drop_database" }));
     scene.edit("apr-2", &json!({ "operation": "scale_ecs_service" }));
     scene.click(&vote("U0BOB"));

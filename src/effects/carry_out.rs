@@ -165,7 +165,10 @@ fn write_down(
         Outcome::Posted { at, message, shown } => {
             approval.note_message(&at.channel, &at.ts, *shown);
             approval.settle(owed);
-            if *message != as_it_is_now(approval, terms) {
+            // Who has voted is what a new message does not show.
+            let posted = Message::request(approval, terms.asking(), Occasion::Posted);
+            let voted = !approval.shown_supporters(&terms.policy).is_empty();
+            if approval.status() != Status::Pending || voted || *message != posted {
                 owe_update(approval, store.owner());
             }
         }

@@ -74,7 +74,8 @@ pub struct Asking<'a> {
 }
 
 /// How a request's message gets to Slack. Slack notifies whoever a new message mentions, wherever in
-/// it, and nobody whom an update mentions; so a new one names approvers by their bare ids.
+/// it, and nobody whom an update mentions; so a new one names approvers by their bare ids, and nobody
+/// who has voted.
 /// Source: <https://docs.slack.dev/messaging/formatting-message-text#mentioning-users>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
