@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::home::pending;
 use super::queue::Job;
-use super::{Attempt, Effects, Task};
+use super::work::Task;
+use super::{Attempt, Effects};
 use crate::approval::{Approval, ApprovalId};
 use crate::clock;
 use crate::outgoing::CallError;

@@ -4,7 +4,7 @@ use super::Effects;
 use crate::approval::{Ballot, Choice, Mandate, Refusal, Status, Verdict};
 use crate::complaint::reason;
 use crate::metrics::{self, Counter};
-use crate::slack::message::Notice;
+use crate::slack::notice::Notice;
 use crate::store::{Durability, Recorded, StoreError, commit};
 
 /// How far a ballot got.

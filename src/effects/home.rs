@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::queue::Job;
-use super::{Attempt, Effects, HORIZON, Task, Terms, backoff};
+use super::work::{Task, backoff};
+use super::{Attempt, Effects, HORIZON, Terms};
 use crate::approval::{Approval, UserId, Voter};
 use crate::clock;
 use crate::outgoing::CallError;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{HORIZON, Task};
+use super::HORIZON;
+use super::work::Task;
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
 

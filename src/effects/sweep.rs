@@ -10,7 +10,7 @@ use super::{Effects, Terms};
 use crate::approval::{ApprovalId, Status};
 use crate::clock;
 use crate::metrics::{self, Counter};
-use crate::slack::message::Notice;
+use crate::slack::notice::Notice;
 use crate::store::{Chore, Deferred, MessagePath, StoreError, adopt, expire, remind};
 
 /// How often we look.

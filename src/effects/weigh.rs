@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::knowledge::Question;
 use super::queue::Job;
 use super::sweep::{PATIENCE, Word};
-use super::{Attempt, Effects, Task, Terms, WORD_HORIZON};
+use super::work::Task;
+use super::{Attempt, Effects, Terms, WORD_HORIZON};
 use crate::approval::{Approval, Ballot, Choice, Voter};
 use crate::clock;
 use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
-use crate::slack::message::Notice;
+use crate::slack::notice::Notice;
 use crate::store::{Deferred, StoreError};
 
 impl Effects {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::message::{cut, plain};
+use super::text::{cut, plain};
 use crate::approval::{ApprovalId, Digest, Route};
 
 /// Our dialog among all views.

@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::message::{buttons, details, header, plain};
+use super::message::{buttons, details, header};
+use super::text::plain;
 use crate::approval::Approval;
 
 /// Blocks of a view.

@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use super::message::{Message, colour, cut, escape, heading, plain, progress};
+use super::message::{Message, colour, heading, progress};
+use super::text::{cut, escape, plain};
 use crate::approval::{Approval, ApprovalId, Person, Status, UserId};
 
 /// How many requests one answer lists.

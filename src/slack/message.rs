@@ -1,19 +1,12 @@
-//! What people see in Slack: the outcome of an approval, and private words to whoever clicked.
-//!
-//! Block Kit's limits count characters after `&`, `<` and `>` have become entities. mrkdwn cannot
-//! escape backticks, `*` or `_`, so what came from a file or a person stands in `plain_text` or in
-//! a preformatted block, where nothing is markup; mrkdwn has only our own words, checked user ids
-//! and, for who is no Slack user, an escaped name. Source: <https://docs.slack.dev/reference/block-kit/blocks>
+//! What people see in Slack: a request with its buttons, and what became of it.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::approval::{
-    Approval, CommandLine, Digest, GroupId, Policy, Refusal, Risk, Run, Status, UserId,
-};
-use crate::clock::Timestamp;
+use super::text::{LINE, Mention, cut, cut_escaped, escape, mention, mrkdwn, plain};
+use crate::approval::{Approval, CommandLine, Digest, Policy, Risk, Run, Status};
 
 /// Characters of one field of a section.
 const FIELD: usize = 2000;
@@ -21,8 +14,6 @@ const FIELD: usize = 2000;
 const FALLBACK: usize = 3900;
 // What we grant the rest of the 13,000 characters that all blocks share. A command is never cut: who
 // approves it must have seen all of it.
-/// A short line, such as who asked.
-const LINE: usize = 300;
 /// A command, escaped.
 const COMMAND: usize = 4000;
 const ROLLBACK: usize = 2500;
@@ -38,30 +29,6 @@ const SEEN: &str = "sha256:";
 pub struct Message {
     pub text: String,
     pub blocks: Vec<Value>,
-}
-
-/// Whoever is named so that they are notified. Displays as mrkdwn has it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Mention {
-    User(UserId),
-    Group(GroupId),
-}
-
-impl Mention {
-    /// `None` for anything but an id, such as a name.
-    pub fn parse(text: &str) -> Option<Self> {
-        let group = || GroupId::parse(text).map(Self::Group);
-        UserId::parse(text).map(Self::User).or_else(group)
-    }
-}
-
-impl fmt::Display for Mention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(id) => write!(f, "<@{id}>"),
-            Self::Group(id) => write!(f, "<!subteam^{id}>"),
-        }
-    }
 }
 
 /// What a request's message says beside the request itself.
@@ -81,31 +48,6 @@ pub struct Asking<'a> {
 pub enum Occasion {
     Posted,
     Updated,
-}
-
-/// Something to tell the clicker alone, because the message does not show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice<'a> {
-    /// The button's value is no approval id.
-    NoId,
-    /// There is no approval of that name.
-    Unknown { id: &'a str },
-    /// What is stored under that name cannot be read.
-    Damaged { id: &'a str },
-    /// Another server has answered it.
-    AnsweredElsewhere,
-    /// It could not be decided, because of our own trouble.
-    Failed,
-    /// The click came too late.
-    Expired { at: Option<Timestamp> },
-    /// The dialog that asks why could not be opened.
-    NoDialog,
-    /// The server serves another app or workspace.
-    Foreign,
-    /// The vote counts, and more are needed.
-    Counted { approvals: usize, needed: usize },
-    /// The click changed nothing.
-    Refused(&'a Refusal),
 }
 
 impl Message {
@@ -408,152 +350,6 @@ pub(super) fn colour(risk: Risk) -> char {
     }
 }
 
-/// The text of a notice, in mrkdwn.
-pub fn private(notice: &Notice) -> String {
-    match notice {
-        Notice::NoId => "This button carries no approval id, so nothing was decided.".into(),
-        Notice::Unknown { id } => {
-            format!("There is no approval {}: nothing was decided.", escape(id))
-        }
-        Notice::Damaged { id } => {
-            format!(
-                "The stored request {} cannot be read, so nothing was decided.",
-                escape(id)
-            )
-        }
-        Notice::AnsweredElsewhere => {
-            "This request has been answered already; your click changed nothing.".into()
-        }
-        Notice::Failed => {
-            "Your click could not be recorded, so nothing was decided. Please try again.".into()
-        }
-        Notice::NoDialog => {
-            "Slack could not open the dialog that asks why, so nothing was decided. Please try again."
-                .into()
-        }
-        Notice::Foreign => {
-            "This server decides for another Slack app or workspace; your click changed nothing."
-                .into()
-        }
-        Notice::Expired { at } => {
-            let when = at
-                .map(|at| format!(" on {}", at.for_people()))
-                .unwrap_or_default();
-            format!("This request expired{when}; your click came too late.")
-        }
-        Notice::Counted { approvals, needed } => {
-            format!("Your approval counts: {approvals} of {needed} needed.")
-        }
-        Notice::Refused(refusal) => refused(refusal),
-    }
-}
-
-fn refused(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::Final { status, by, at } => {
-            let what = match status {
-                Status::Approved => "approved",
-                Status::Denied => "denied",
-                Status::Expired => "expired",
-                Status::Cancelled => "withdrawn",
-                Status::Pending => "open",
-            };
-            let who = by
-                .as_ref()
-                .map(|by| format!(" by {}", mention(&by.id)))
-                .unwrap_or_default();
-            let when = at
-                .map(|at| format!(" on {}", at.for_people()))
-                .unwrap_or_default();
-            format!("This request was already {what}{who}{when}; your click changed nothing.")
-        }
-        Refusal::Changed => "This request has changed since this message was posted, so your click decided nothing. A new message shows what it is now.".into(),
-        Refusal::NotAnApprover => "You are not allowed to decide this request.".into(),
-        Refusal::External => "Only people of this workspace may decide this request.".into(),
-        Refusal::NoReason => "A denial has to say why, so nothing was decided. Please try again.".into(),
-        Refusal::Guest => "Guests of this workspace may not decide this request.".into(),
-        Refusal::Unverified => "Slack could not tell us in time whether you may decide this request, so nothing was decided. Please try again.".into(),
-        Refusal::OwnRequest => {
-            "You asked for this yourself, so somebody else has to approve it.".into()
-        }
-        Refusal::VotedAlready { approvals, needed } => {
-            format!(
-                "Your approval counts already ({approvals} of {needed}); somebody else has to approve, too."
-            )
-        }
-    }
-}
-
-/// A person as a mention when the id is Slack's, else by what counts of them: `cli:alice`.
-fn mention(id: &str) -> String {
-    UserId::parse(id).map_or_else(
-        || escape(&cut(id, LINE)),
-        |id| Mention::User(id).to_string(),
-    )
-}
-
-fn mrkdwn(text: &str) -> Value {
-    json!({ "type": "mrkdwn", "text": text })
-}
-
-pub(super) fn plain(text: &str) -> Value {
-    json!({ "type": "plain_text", "text": text, "emoji": false })
-}
-
-/// `&`, `<` and `>` as the entities that Slack asks for.
-pub(super) fn escape(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut escaped, c| {
-            match entity(c) {
-                Some(entity) => escaped.push_str(entity),
-                None => escaped.push(c),
-            }
-            escaped
-        })
-}
-
-fn entity(c: char) -> Option<&'static str> {
-    match c {
-        '&' => Some("&amp;"),
-        '<' => Some("&lt;"),
-        '>' => Some("&gt;"),
-        _ => None,
-    }
-}
-
-/// Cuts text so that it has at most `limit` characters once escaped, `…` included.
-pub(super) fn cut(text: &str, limit: usize) -> String {
-    shorten(text, limit, |c| entity(c).map_or(1, str::len))
-}
-
-/// Cuts text that is escaped already; an entity in the middle of the cut goes whole.
-fn cut_escaped(text: &str, limit: usize) -> String {
-    let mut short = shorten(text, limit, |_| 1);
-    if short.len() < text.len()
-        && let Some(start) = short.rfind('&')
-        && !short[start..].contains(';')
-    {
-        short.truncate(start);
-        short.push('…');
-    }
-    short
-}
-
-fn shorten(text: &str, limit: usize, width: impl Fn(char) -> usize) -> String {
-    let mut room = limit;
-    let mut last_fit = 0;
-    for (at, c) in text.char_indices() {
-        let Some(left) = room.checked_sub(width(c)) else {
-            return format!("{}…", &text[..last_fit]);
-        };
-        room = left;
-        if room >= 1 {
-            last_fit = at + c.len_utf8();
-        }
-    }
-    text.to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -640,15 +436,5 @@ mod tests {
         let long = list(&people(500));
         assert!(long.ends_with("<@U061F7AUR> and 465 more"), "{long}");
         assert!(long.len() < PEOPLE + 20);
-    }
-
-    #[test]
-    fn a_cut_counts_entities_and_ends_in_an_ellipsis() {
-        assert_eq!(cut("abc", 3), "abc");
-        assert_eq!(cut("abcd", 3), "ab…");
-        assert_eq!(cut("a<b", 3), "a…");
-        assert_eq!(cut("ééé", 2), "é…");
-        assert_eq!(cut_escaped("ab&amp;cd", 5), "ab…");
-        assert_eq!(cut_escaped("ab&amp;cd", 8), "ab&amp;…");
     }
 }

@@ -7,4 +7,6 @@ pub mod home;
 pub mod interaction;
 pub mod mention;
 pub mod message;
+pub mod notice;
 pub mod signature;
+pub mod text;

@@ -9,7 +9,7 @@ use crate::effects::Outcome;
 use crate::metrics::{self, Counter};
 use crate::slack::dialog::INPUT;
 use crate::slack::interaction::{Actor, Button, Click, Denial, Interaction, Place};
-use crate::slack::message::Notice;
+use crate::slack::notice::Notice;
 use crate::slack::signature::SignedBody;
 use crate::store::StoreError;
 
