@@ -326,11 +326,11 @@ fn a_usage_error_is_one_line_and_nothing_is_asked() {
         ),
         (
             "request --operation x --timeout 5",
-            "--timeout 5 is not a length of time from 1s to a year, such as 90s or 15m",
+            "--timeout 5 is not a length of time up to a year, such as 90s or 15m",
         ),
         (
             "request --operation x --timeout 0s",
-            "--timeout 0s is not a length of time from 1s to a year, such as 90s or 15m",
+            "--timeout 0s is not a length of time up to a year, such as 90s or 15m",
         ),
         (
             "request --operation x --callback-url x",

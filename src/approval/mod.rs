@@ -19,7 +19,7 @@ pub use digest::Digest;
 pub use document::{Approval, Damage, Vote, parse_object};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed};
-pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId};
+pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};
 pub use reminder::OpenLife;
 
 use serde::{Deserialize, Serialize};

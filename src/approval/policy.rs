@@ -5,6 +5,13 @@ use std::fmt;
 
 use super::Risk;
 
+/// Whether a text is an id of Slack's that begins with one of these letters: capitals and digits follow.
+pub fn is_slack_id(text: &str, letters: &[char]) -> bool {
+    let tail = text.strip_prefix(letters).unwrap_or_default();
+    let of_id = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+    !tail.is_empty() && text.len() <= 32 && tail.bytes().all(of_id)
+}
+
 /// A Slack user id: `U` or `W`, then capitals and digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(String);
@@ -12,13 +19,7 @@ pub struct UserId(String);
 impl UserId {
     /// `None` for anything else, such as a name.
     pub fn parse(text: &str) -> Option<Self> {
-        let tail = text.strip_prefix(['U', 'W'])?;
-        let well_formed = !tail.is_empty()
-            && text.len() <= 32
-            && tail
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        well_formed.then(|| Self(text.to_owned()))
+        is_slack_id(text, &['U', 'W']).then(|| Self(text.to_owned()))
     }
 
     /// Reads an id that stands bare or as Slack's mention, `<@U…>` or `<@U…|name>`.
@@ -48,13 +49,7 @@ pub struct GroupId(String);
 impl GroupId {
     /// `None` for anything else, such as a handle.
     pub fn parse(text: &str) -> Option<Self> {
-        let tail = text.strip_prefix('S')?;
-        let well_formed = !tail.is_empty()
-            && text.len() <= 32
-            && tail
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        well_formed.then(|| Self(text.to_owned()))
+        is_slack_id(text, &['S']).then(|| Self(text.to_owned()))
     }
 
     pub fn as_str(&self) -> &str {

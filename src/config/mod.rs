@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::approval::Risk;
+use crate::approval::{Risk, is_slack_id};
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
 use crate::effects::{Callbacks, Terms};
@@ -370,16 +370,16 @@ pub fn text(parsed: &Parsed, name: &str) -> Result<Option<String>, Complaint> {
 /// The value of an option as a length of time, if it was given.
 ///
 /// # Errors
-/// It is none, or shorter than a second, or longer than a year.
+/// It is none, or nothing, or longer than a year.
 pub fn length(parsed: &Parsed, name: &str) -> Result<Option<Duration>, Complaint> {
-    let range = Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
+    let range = Duration::from_millis(1)..=Duration::from_secs(366 * 24 * 3600);
     let Some(text) = text(parsed, name)? else {
         return Ok(None);
     };
     let length = humantime::parse_duration(&text).ok();
     let length = length.filter(|length| range.contains(length));
     length.map(Some).ok_or_else(|| {
-        let expected = "a length of time from 1s to a year, such as 90s or 15m";
+        let expected = "a length of time up to a year, such as 90s or 15m";
         Complaint::usage(format!("{name} {text} is not {expected}"))
     })
 }
@@ -481,12 +481,7 @@ fn tls(parsed: &Parsed) -> Result<Option<PairPaths>, Complaint> {
 fn slack_id(file: &ConfigFile, path: &str, letter: char) -> Result<Option<String>, Complaint> {
     let expected = format!("a Slack id that begins with {letter}");
     file.parsed(path, &expected, |text| {
-        let well_formed = text.len() > 1
-            && text.starts_with(letter)
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        well_formed.then(|| text.to_owned())
+        is_slack_id(text, &[letter]).then(|| text.to_owned())
     })
 }
 

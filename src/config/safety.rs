@@ -77,10 +77,10 @@ fn rule(file: &ConfigFile, level: &str, base: &LevelRule) -> Result<LevelRule, C
 pub(super) fn timeout(file: &ConfigFile) -> Result<Duration, Complaint> {
     const DEFAULT: u64 = 300_000;
     const LONGEST: u64 = 366 * 24 * 3600 * 1000;
-    let expected = "a number of milliseconds, from 1000 to a year";
+    let expected = "a number of milliseconds, from 1 to a year";
     let millis = file.parsed("safety.approvalTimeoutMs", expected, |text| {
         let millis = text.parse().ok();
-        millis.filter(|millis| (1000..=LONGEST).contains(millis))
+        millis.filter(|millis| (1..=LONGEST).contains(millis))
     })?;
     Ok(Duration::from_millis(millis.unwrap_or(DEFAULT)))
 }
