@@ -199,7 +199,7 @@ fn a_run_that_dies_at_any_write_runs_at_most_once_and_never_unasked() {
 
 #[test]
 fn a_run_that_dies_at_any_opening_of_a_file_runs_at_most_once_and_never_unasked() {
-    crash_at_every("openat", Word::Approve, 20);
+    crash_at_every("open,openat", Word::Approve, 20);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `runbook run`: what is approved is run, exactly and once, and nothing else ever is.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -481,6 +481,63 @@ fn a_signal_while_waiting_withdraws_and_the_command_is_not_run() {
 }
 
 #[test]
+fn who_was_told_to_stop_runs_nothing_though_it_is_approved_meanwhile() {
+    let scene = Scene::new();
+    // Slack answers late, so the signal comes before the decision, and is looked at after it.
+    let held = scene.slack.hold("chat.postMessage");
+    let running = scene.marking().start();
+    scene.slack.wait_for("chat.postMessage", 1, SOON);
+    running.signal(Signal::INT);
+    let decided = Client::new(["approve", "apr-1"]).dir(&scene.dir).finish();
+    assert_eq!(decided.status, Some(0), "{decided:?}");
+    drop(held);
+    let why = "it is approved, but whoever asked went away";
+    assert_not_run(&running.wait(), 5, why);
+    assert_eq!(scene.times(), 0);
+    assert!(scene.stored().get("executedAt").is_none());
+    // Its approval is there for whoever asks for the same.
+    assert_eq!(scene.marking().finish().status, Some(0));
+    assert_eq!(scene.times(), 1);
+}
+
+#[test]
+fn who_only_attached_leaves_the_request_to_the_others() {
+    let scene = Scene::new();
+    let first = scene.marking().start();
+    scene.shown();
+    let second = scene.marking().start();
+    eventually("the second to wait", SOON, || {
+        let calls = fs::read_to_string(format!("/proc/{}/wchan", second.pid()));
+        calls.is_ok_and(|at| at.contains("poll")).then_some(())
+    });
+    second.signal(Signal::TERM);
+    let ran = second.wait();
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("the request is not ours"), "{ran:?}");
+    assert_eq!(scene.stored()["status"], "pending");
+    scene.decide("approve");
+    assert_eq!((first.wait().status, scene.times()), (Some(0), 1));
+}
+
+#[test]
+fn an_approval_of_the_day_before_yesterday_is_not_taken_up() {
+    let scene = Scene::new();
+    let decided = scene.run_with(&["--no-post"], &["sh", "-c", MARK]).start();
+    let mut asked = eventually("the request", SOON, || {
+        let file = fs::read(scene.dir.join("apr-1.json")).ok()?;
+        serde_json::from_slice::<Value>(&file).ok()
+    });
+    decided.signal(Signal::KILL);
+    decided.wait();
+    asked["status"] = "approved".into();
+    asked["decidedAt"] = "2024-01-15T15:30:45Z".into();
+    write_approval(&scene.dir, &asked);
+    let why = "apr-1 was approved more than a day ago";
+    assert_not_run(&scene.marking().finish(), 1, why);
+    assert_eq!(scene.times(), 0);
+}
+
+#[test]
 fn a_signal_that_was_ignored_before_is_ignored_while_waiting() {
     for (name, signal) in [("HUP", Signal::HUP), ("INT", Signal::INT)] {
         let scene = Scene::new();
@@ -645,11 +702,7 @@ fn what_was_executed_is_never_executed_again() {
         .replace("executedAt", "executedThen");
     fs::write(&archived, text).unwrap();
     let ended = scene.marking().finish();
-    assert_not_run(
-        &ended,
-        1,
-        "apr-1 was decided long ago and is in the archive",
-    );
+    assert_not_run(&ended, 1, "apr-1 was approved more than a day ago");
     assert_eq!(scene.times(), 1);
     assert_eq!(scene.slack.calls_of("chat.postMessage").len(), 1);
 }
@@ -720,7 +773,8 @@ fn a_crash_while_it_runs_never_runs_it_again() {
     dying.kill();
     let ran = scene.run(&["sh", "-c", script]).finish();
     let at = scene.stored()["executedAt"].as_str().unwrap().to_owned();
-    let why = format!("it was executed already at {at} (nobody knows how it went)");
+    let why =
+        format!("it was executed already at {at} (it runs still, or nobody knows how it went)");
     assert_not_run(&ran, 1, &why);
     assert_eq!(scene.times(), 1);
     fs::write(scene.marks.join("over"), "").unwrap();
@@ -783,31 +837,27 @@ fn a_terminals_interrupt_comes_to_the_command_once() {
     let scene = Scene::new();
     let script = "trap 'printf x >> mark' INT; echo ready; n=0; \
                   while [ $n -lt 20 ]; do sleep 0.02; n=$((n+1)); [ -e mark ] || n=0; done; exit 9";
-    let on_terminal =
-        "export LINE=\"exec $(printf '%q ' \"$@\")\"; exec script -qefc \"$LINE\" /dev/null";
+    let keys = scene.dir.join("keys");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&keys)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let on_terminal = format!(
+        "export LINE=\"exec $(printf '%q ' \"$@\")\"; exec script -qefc \"$LINE\" /dev/null <{}",
+        keys.display()
+    );
     let running = scene
         .run(&["sh", "-c", script])
-        .wrapper(["bash", "-c", on_terminal, "bash"])
+        .wrapper(["bash", "-c", &on_terminal, "bash"])
         .start();
+    let mut keyboard = fs::OpenOptions::new().write(true).open(&keys).unwrap();
     scene.decide("approve");
     running.wait_for("ready\r\n");
-    // The terminal tells the whole foreground; so does this.
-    let group = foreground(running.pid());
-    let told = Command::new("kill")
-        .args(["-INT", "--", &format!("-{group}")])
-        .status();
-    assert!(told.unwrap().success());
+    // Ctrl-C: the terminal tells its whole foreground.
+    keyboard.write_all(b"\x03").unwrap();
     assert_eq!(running.wait().status, Some(9));
     assert_eq!(scene.times(), 1);
-}
-
-/// The process group in the foreground of the terminal that this `script` has made.
-fn foreground(script: u32) -> i32 {
-    eventually("a group in the foreground", SOON, || {
-        let children = fs::read_to_string(format!("/proc/{script}/task/{script}/children")).ok()?;
-        let child = children.split_whitespace().next()?.to_owned();
-        let stat = fs::read_to_string(Path::new("/proc").join(child).join("stat")).ok()?;
-        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
-        fields.get(5)?.parse().ok().filter(|group| *group > 0)
-    })
 }

@@ -37,6 +37,13 @@ impl fmt::Display for CommandLine {
     }
 }
 
+/// Words that mean something else to a shell in front of a command; those with other signs are quoted
+/// anyway. One that begins with `%` would be a job.
+const RESERVED: [&str; 16] = [
+    "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in",
+    "select", "then", "time", "until",
+];
+
 /// Where a word stands: `A=1` in front of a command would be an assignment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -70,23 +77,27 @@ fn quote(word: &str, place: Place) -> String {
         }
         return format!("$'{escaped}'");
     }
-    if !word.is_empty() && word.chars().all(is_bare) {
+    let is_special = place == Place::Program && (word.starts_with('%') || RESERVED.contains(&word));
+    if !word.is_empty() && !is_special && word.chars().all(is_bare) {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// Whether a character shows as nothing, or as something else than it is: control and format
-/// characters, spaces beyond the common one, tags and variation selectors.
+/// Whether a character shows as nothing, or as something else than it is, or elsewhere than it stands:
+/// control and format characters, spaces beyond the common one, tags, variation selectors, and what is
+/// written from right to left, for it turns the order of what stands around it.
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || (c != ' ' && c.is_whitespace())
         || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')
+            '\u{ad}' | '\u{34f}' | '\u{590}'..='\u{8ff}' | '\u{115f}' | '\u{1160}' | '\u{17b4}'
+            | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fb1d}'..='\u{fdff}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe70}'..='\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{10800}'..='\u{10fff}' | '\u{110bd}'
+            | '\u{110cd}' | '\u{13430}'..='\u{13438}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{1e800}'..='\u{1efff}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// How a command that was approved has gone.
@@ -177,7 +188,14 @@ mod tests {
         ] {
             assert_eq!(quote(word, Place::Argument), quoted);
         }
-        assert_eq!(line(&["A=1", "B=2"]).to_string(), "'A=1' B=2");
+        for (words, shown) in [
+            (["A=1", "B=2"], "'A=1' B=2"),
+            (["%1", "%1"], "'%1' %1"),
+            (["time", "time"], "'time' time"),
+            (["cp", "א"], r"cp $'\327\220'"),
+        ] {
+            assert_eq!(line(&words).to_string(), shown);
+        }
     }
 
     #[test]

@@ -113,6 +113,8 @@ impl Approval {
         if let Some(key) = DECIDED.iter().find(|key| asked.contains_key(**key)) {
             return Err(Damage(format!("a new request cannot carry {key}")));
         }
+        // What is null is as good as absent.
+        asked.retain(|_, value| !value.is_null());
         let mut fields = Map::new();
         fields.insert("id".into(), id.as_str().into());
         fields.extend(asked.shift_remove_entry("operation"));
@@ -440,11 +442,23 @@ fn json(value: &impl Serialize) -> Value {
 
 /// Accepts any JSON in which no object has the same key twice: `serde_json` alone would let the
 /// last one win, and two readers of one file might see two different requests.
-struct NoDuplicateKeys;
+///
+/// Nor does it accept the key by which `serde_json` tells a number to itself: an object with it would
+/// be read as a number. A true number gives its digits as owned text, which no string in a slice is.
+struct NoDuplicateKeys {
+    owned_text: bool,
+}
+
+/// How `serde_json` marks what is its own.
+const PRIVATE: &str = "$serde_json::private::";
+
+impl NoDuplicateKeys {
+    const OTHER: Self = Self { owned_text: false };
+}
 
 impl<'de> Deserialize<'de> for NoDuplicateKeys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+        deserializer.deserialize_any(Self::OTHER)
     }
 }
 
@@ -458,7 +472,10 @@ impl<'de> Visitor<'de> for NoDuplicateKeys {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            map.next_value::<Self>()?;
+            let value = map.next_value::<Self>()?;
+            if key.starts_with(PRIVATE) && !value.owned_text {
+                return Err(de::Error::custom(format_args!("key {key:?}")));
+            }
             if let Some(key) = seen.replace(key) {
                 return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
             }
@@ -489,6 +506,10 @@ impl<'de> Visitor<'de> for NoDuplicateKeys {
 
     fn visit_str<E>(self, _: &str) -> Result<Self, E> {
         Ok(self)
+    }
+
+    fn visit_string<E>(self, _: String) -> Result<Self, E> {
+        Ok(Self { owned_text: true })
     }
 
     fn visit_unit<E>(self) -> Result<Self, E> {

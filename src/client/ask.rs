@@ -25,13 +25,29 @@ pub enum Posting {
     Never,
 }
 
+/// A request that was asked.
+#[derive(Debug)]
+pub struct Asked {
+    pub approval: Approval,
+    pub origin: Origin,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is new.
+    New,
+    /// It was there before, and others may wait for it.
+    Attached,
+}
+
 /// Asks. A request of that id that means the same is attached to, whatever has become of it. One whose
 /// asker is to stop may come back without having been shown.
 ///
 /// # Errors
 /// `Conflict` when the id stands for another request; `Slack` when nobody can see the request, which
 /// is cancelled then; `NoToken` and `NoChannel` before anything is kept.
-pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<Approval, Error> {
+pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<Asked, Error> {
     let meaning = approval.digest();
     match posting {
         Posting::Now => {
@@ -47,11 +63,11 @@ pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<
         Posting::Never => approve_by_policy(desk.store, &mut approval),
     }
     let id = approval.id().clone();
-    let mut asked = match desk.store.create(&approval)? {
-        Created::New(_) => approval,
+    let (mut asked, origin) = match desk.store.create(&approval)? {
+        Created::New(_) => (approval, Origin::New),
         Created::Existing(existing) if existing.digest() == meaning => {
             log::info!(approvalId:% = id; "Attached to a request that was made before");
-            *existing
+            (*existing, Origin::Attached)
         }
         Created::Existing(_) => return Err(Error::Conflict(id)),
     };
@@ -63,7 +79,10 @@ pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<
         asked = show(desk, asked)?;
     }
     desk.follow_up(&asked);
-    Ok(asked)
+    Ok(Asked {
+        approval: asked,
+        origin,
+    })
 }
 
 /// Shows the request in Slack, if that is ours to do.

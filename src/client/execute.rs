@@ -3,33 +3,50 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::{Desk, Error};
 use crate::approval::{Approval, ApprovalId, CommandLine, Digest, Run, Status};
 use crate::clock;
-use crate::store::{Durability, Edit, owe_update};
+use crate::store::{Durability, Edit, StoreError, owe_update};
+
+/// How long an approval may be taken up. What was right yesterday may be wrong today.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+/// How long it is tried to note how a command has gone: others may hold the lock for a while.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Takes an approved request's command up, for once and for all: whoever comes later finds it taken.
-/// It must mean what was asked.
+/// It must mean what was asked, and whoever asked must still want it.
 ///
 /// # Errors
-/// `Not`, `Changed`, `Executed`, `Missing` or `Store`; the command must not be run then.
+/// `Not`, `Changed`, `Executed`, `Stale`, `Stopped`, `Missing` or `Store`; the command must not be run
+/// then.
 pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval, Error> {
     let mut refusal = None;
     let updated = desk.store.update(id, &mut |approval| {
+        let now = clock::now();
+        let is_stale = approval
+            .decided_at()
+            .is_some_and(|at| now.since(at) > FRESH);
         refusal = if approval.status() != Status::Approved {
             Some(Error::Not(approval.status()))
         } else if approval.digest() != asked {
             Some(Error::Changed(id.clone()))
+        } else if let Some(run) = approval.run() {
+            Some(executed(approval, run))
+        } else if is_stale {
+            Some(Error::Stale(id.clone()))
+        } else if !matches!(desk.is_stopped(Duration::ZERO), Ok(false)) {
+            Some(Error::Stopped)
         } else {
-            approval.run().map(|run| executed(approval, run))
+            None
         };
         if refusal.is_some() {
             return Edit::Keep;
         }
-        approval.claim_run(clock::now());
+        approval.claim_run(now);
         Edit::Write
     })?;
     if let Some(refusal) = refusal {
@@ -40,7 +57,7 @@ pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval
         return Err(match archived {
             Some(approval) => approval
                 .run()
-                .map_or(Error::Archived(id.clone()), |run| executed(&approval, run)),
+                .map_or(Error::Stale(id.clone()), |run| executed(&approval, run)),
             None => Error::Missing(id.clone()),
         });
     };
@@ -56,7 +73,7 @@ pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval
 
 fn executed(approval: &Approval, run: Run<'_>) -> Error {
     let how = match run {
-        Run::Claimed => "nobody knows how it went".to_owned(),
+        Run::Claimed => "it runs still, or nobody knows how it went".to_owned(),
         Run::Ended { code, .. } => format!("exit {code}"),
         Run::Failed { error } => error.to_owned(),
     };
@@ -74,37 +91,51 @@ pub enum Ended {
 }
 
 /// Runs the command of a claimed request in this directory, with this process's input, output and
-/// environment, and notes how it went. `started` is told its process, and `None` once that has ended
-/// and before its number can be another's.
-///
-/// # Errors
-/// The command has ended, or was not started, and that could not be noted.
-pub fn execute(
-    desk: &Desk<'_>,
-    id: &ApprovalId,
-    command: &CommandLine,
-    started: &mut dyn FnMut(Option<Pid>),
-) -> (Ended, Result<(), Error>) {
+/// environment. `started` is told its process, and `None` once that has ended and before its number
+/// can be another's.
+pub fn execute(command: &CommandLine, started: &mut dyn FnMut(Option<Pid>)) -> (Ended, Duration) {
     let began = clock::tick();
     let ended = run(command, started);
-    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let noted = desk.store.update(id, &mut |approval| {
-        approval.finish_run(match &ended {
-            Ended::With(code) => Run::Ended {
-                code: i64::from(*code),
-                millis,
-            },
-            Ended::NotStarted(error) => Run::Failed { error },
+    (ended, began.elapsed())
+}
+
+/// Notes how a command has gone, and shows it in Slack if that can be done now.
+///
+/// # Errors
+/// It could not be noted.
+pub fn note_end(
+    desk: &Desk<'_>,
+    id: &ApprovalId,
+    ended: &Ended,
+    span: Duration,
+) -> Result<(), Error> {
+    let deadline = clock::tick() + PATIENCE;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let noted = desk.store.update(id, &mut |approval| {
+            approval.finish_run(match ended {
+                Ended::With(code) => Run::Ended {
+                    code: i64::from(*code),
+                    millis: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+                },
+                Ended::NotStarted(error) => Run::Failed { error },
+            });
+            owe_update(approval, desk.store.owner());
+            Edit::Write
         });
-        owe_update(approval, desk.store.owner());
-        Edit::Write
-    });
-    let noted = noted.map(|updated| {
-        if let Some(updated) = updated {
-            desk.follow_up(&updated.approval);
+        match noted {
+            Ok(Some(updated)) => {
+                desk.follow_up(&updated.approval);
+                return Ok(());
+            }
+            Ok(None) => return Err(Error::Missing(id.clone())),
+            Err(StoreError::Busy | StoreError::Io { .. }) if clock::tick() + pause < deadline => {
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            Err(error) => return Err(error.into()),
         }
-    });
-    (ended, noted.map_err(Error::from))
+    }
 }
 
 fn run(command: &CommandLine, started: &mut dyn FnMut(Option<Pid>)) -> Ended {

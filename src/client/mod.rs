@@ -10,7 +10,7 @@
 //! let store = runbook::store::Directory::visit(Path::new(".runbook/pending-approvals"))?;
 //! let desk = Desk { store: &store, terms: &terms(), stop: None };
 //! let asked = client::ask(&desk, request(), client::Posting::Now)?;
-//! let decided = client::wait(&desk, asked.id(), None, &mut |_| ())?;
+//! let decided = client::wait(&desk, asked.approval.id(), None, &mut |_| ())?;
 //! # Ok::<(), client::Error>(())
 //! ```
 
@@ -19,9 +19,9 @@ mod decide;
 mod execute;
 mod wait;
 
-pub use ask::{Posting, ask, fresh_id};
+pub use ask::{Asked, Origin, Posting, ask, fresh_id};
 pub use decide::{Decided, cancel, decide_from_terminal};
-pub use execute::{Ended, claim, execute};
+pub use execute::{Ended, claim, execute, note_end};
 pub use wait::{Waited, note_agent, wait};
 
 use std::fmt;
@@ -66,8 +66,10 @@ pub enum Error {
     Not(Status),
     /// It means something else than what was asked.
     Changed(ApprovalId),
-    /// It was decided long ago; its command is not taken up any more.
-    Archived(ApprovalId),
+    /// It was approved long ago; its command is not taken up any more.
+    Stale(ApprovalId),
+    /// Whoever asked wants no answer any more.
+    Stopped,
     /// Its command has been taken up before: when, and how it went, in words.
     Executed {
         at: String,
@@ -97,7 +99,8 @@ impl fmt::Display for Error {
             Self::Missing(id) => write!(f, "there is no approval {id}"),
             Self::Not(status) => write!(f, "the request is {}", status.word()),
             Self::Changed(id) => write!(f, "{id} says something else than what was asked"),
-            Self::Archived(id) => write!(f, "{id} was decided long ago and is in the archive"),
+            Self::Stale(id) => write!(f, "{id} was approved more than a day ago"),
+            Self::Stopped => f.write_str("it is approved, but whoever asked went away"),
             Self::Executed { at, how } => write!(f, "it was executed already at {at} ({how})"),
             Self::System { what, error } => {
                 write!(f, "cannot {what}: {}", crate::complaint::reason(error))

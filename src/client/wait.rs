@@ -1,5 +1,6 @@
 //! Waiting for a decision. It needs no server: the directory tells, and expiry is our own clock's.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use super::{Desk, Error, PATH};
@@ -9,6 +10,8 @@ use crate::store::{Edit, StoreError, expire};
 
 /// How often whoever watches us wait is shown how long it has been.
 const TICK: Duration = Duration::from_secs(1);
+/// How soon it is tried again what others stand in the way of.
+const BUSY: Duration = Duration::from_millis(100);
 /// How long a file may be damaged: somebody may be writing it in place.
 const MENDING: Duration = Duration::from_secs(1);
 
@@ -18,7 +21,7 @@ pub enum Waited {
     /// The request is final.
     Decided(Box<Approval>),
     /// It is pending still, and the time that was granted is over.
-    TimedOut,
+    TimedOut(Box<Approval>),
     /// Whoever asked wants no answer any more.
     Stopped,
 }
@@ -40,6 +43,7 @@ pub fn wait(
     let mut damaged: Option<Instant> = None;
     loop {
         let mut nap = TICK;
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::tick()));
         match read(desk, id) {
             Ok(approval) if approval.status() != Status::Pending => {
                 return Ok(Waited::Decided(Box::new(approval)));
@@ -48,14 +52,15 @@ pub fn wait(
                 damaged = None;
                 let now = clock::now();
                 match approval.expires_at() {
-                    Some(expiry) if expiry <= now => {
-                        if let Some(expired) = lapse(desk, id)? {
-                            return Ok(Waited::Decided(Box::new(expired)));
-                        }
-                        continue;
-                    }
+                    Some(expiry) if expiry <= now => match lapse(desk, &approval)? {
+                        Some(expired) => return Ok(Waited::Decided(Box::new(expired))),
+                        None => nap = BUSY,
+                    },
                     Some(expiry) => nap = nap.min(expiry.since(now)),
                     None => {}
+                }
+                if left.is_some_and(|left| left.is_zero()) {
+                    return Ok(Waited::TimedOut(Box::new(approval)));
                 }
                 tick(&approval);
             }
@@ -64,17 +69,11 @@ pub fn wait(
                 if since.elapsed() > MENDING {
                     return Err(Error::Store(StoreError::Damaged { id, damage }));
                 }
-                nap = MENDING / 10;
+                nap = BUSY;
             }
             Err(error) => return Err(error),
         }
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(clock::tick());
-            if left.is_zero() {
-                return Ok(Waited::TimedOut);
-            }
-            nap = nap.min(left);
-        }
+        nap = left.map_or(nap, |left| nap.min(left));
         follower
             .wait(nap, desk.stop)
             .map_err(|error| Error::System {
@@ -112,10 +111,21 @@ pub(super) fn read(desk: &Desk<'_>, id: &ApprovalId) -> Result<Approval, Error> 
     found.ok_or_else(|| Error::Missing(id.clone()))
 }
 
-/// Lets a request expire; `None` when somebody has decided it meanwhile, or its lock is held.
-fn lapse(desk: &Desk<'_>, id: &ApprovalId) -> Result<Option<Approval>, Error> {
-    match expire(desk.store, id, PATH) {
+/// Lets a request expire; `None` when somebody has decided it meanwhile, or its lock is held. Who may
+/// not write knows all the same that its time is over.
+fn lapse(desk: &Desk<'_>, approval: &Approval) -> Result<Option<Approval>, Error> {
+    match expire(desk.store, approval.id(), PATH) {
         Err(StoreError::Busy) => Ok(None),
+        Err(StoreError::Io { error, .. })
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            let mut expired = approval.clone();
+            expired.expire(clock::now());
+            Ok(Some(expired))
+        }
         expired => Ok(expired?),
     }
 }

@@ -84,7 +84,8 @@ impl Office {
             Error::Store(_)
             | Error::Not(_)
             | Error::Changed(_)
-            | Error::Archived(_)
+            | Error::Stale(_)
+            | Error::Stopped
             | Error::Executed { .. }
             | Error::System { .. } => complaint,
         }

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::desk::{Office, outcome, parse_id};
 use super::signals::Stop;
-use super::wait::{Form, tell, wait};
+use super::wait::{Form, pending, tell, wait};
 use super::{print, terminal, withdraw};
 use crate::approval::{Approval, ApprovalId, Risk, Status, parse_object};
 use crate::cli::Parsed;
-use crate::client::{self, Desk, Posting, Waited};
+use crate::client::{self, Asked, Desk, Origin, Posting, Waited};
 use crate::clock::{self, Timestamp};
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment, Reach, text};
@@ -49,7 +49,10 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         stop: stop.as_ref().map(Stop::fd),
         ..office.desk()
     };
-    let asked = ask(parsed, &office, &desk, approval)?;
+    let Asked {
+        approval: asked,
+        origin,
+    } = ask(parsed, &office, &desk, approval)?;
     match (form, waits) {
         (Form::Line, _) => print(&format!("{}\n", asked.id()))?,
         (Form::Json, false) => print(&terminal::json(&asked))?,
@@ -64,10 +67,14 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     }
     match wait(&office, &desk, asked.id(), None)? {
         Waited::Decided(approval) => Ok(tell(&desk, &approval, form)),
-        Waited::TimedOut | Waited::Stopped => {
-            let withdrawn = withdraw(&office, asked.id())?;
-            Ok(tell(&desk, &withdrawn, form))
-        }
+        Waited::TimedOut(_) | Waited::Stopped => match origin {
+            Origin::New => Ok(tell(&desk, &withdraw(&office, asked.id())?, form)),
+            // Others may wait for it.
+            Origin::Attached => {
+                print(&pending(&asked, form))?;
+                Ok(Exit::Failure)
+            }
+        },
     }
 }
 
@@ -80,7 +87,7 @@ pub(super) fn ask(
     office: &Office,
     desk: &Desk<'_>,
     approval: Approval,
-) -> Result<Approval, Complaint> {
+) -> Result<Asked, Complaint> {
     let needs_a_human = office.settings.require_approval.contains(&approval.risk());
     let posting = match (needs_a_human, parsed.flag("--no-post")) {
         (false, _) => Posting::Never,
@@ -187,7 +194,7 @@ fn arguments(parsed: &Parsed, fields: &mut Map<String, Value>) -> Result<(), Com
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| Complaint::usage(format!("--arg {pair} is not NAME=VALUE")))?;
-        let json = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        let json = argument(name, value)?;
         if given.insert(name.to_owned(), json).is_some() {
             return Err(Complaint::usage(format!("--arg {name} is given twice")));
         }
@@ -200,6 +207,23 @@ fn arguments(parsed: &Parsed, fields: &mut Map<String, Value>) -> Result<(), Com
         _ => return Err(Complaint::usage("this is no request: args is no object")),
     }
     Ok(())
+}
+
+/// The value of an argument: JSON, or else text. A number that JSON would write in another way, such
+/// as the hash `12e4567`, is text.
+fn argument(name: &str, value: &str) -> Result<Value, Complaint> {
+    let Ok(json) = serde_json::from_str::<Value>(value) else {
+        return Ok(value.into());
+    };
+    if let Value::Number(number) = &json
+        && number.as_str() != value.trim()
+    {
+        return Ok(value.into());
+    }
+    // Read again as a document is: no key twice, at whatever depth.
+    parse_object(format!("{{\"value\":{value}}}").as_bytes())
+        .map_err(|damage| Complaint::usage(format!("--arg {name}: {damage}")))?;
+    Ok(json)
 }
 
 fn from_standard_input() -> Result<Map<String, Value>, Complaint> {

@@ -9,7 +9,7 @@ use super::wait::wait;
 use super::withdraw;
 use crate::approval::{Approval, ApprovalId, CommandLine, Status};
 use crate::cli::Parsed;
-use crate::client::{self, Desk, Ended, Error, Waited};
+use crate::client::{self, Asked, Desk, Ended, Error, Origin, Waited};
 use crate::complaint::{Complaint, Exit, Printable};
 use crate::config::{self, Environment, Reach};
 use crate::slack::message::Message;
@@ -43,20 +43,30 @@ fn ask_and_run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Compl
         stop: Some(stop.fd()),
         ..office.desk()
     };
-    let asked = ask(parsed, &office, &desk, approval)?;
-    let decided = match asked.status() {
+    let Asked { approval, origin } = ask(parsed, &office, &desk, approval)?;
+    let decided = match approval.status() {
         Status::Pending => match wait(&office, &desk, &id, None)? {
             Waited::Decided(decided) => *decided,
-            Waited::TimedOut | Waited::Stopped => withdraw(&office, &id)?,
+            Waited::TimedOut(_) | Waited::Stopped => match origin {
+                Origin::New => withdraw(&office, &id)?,
+                Origin::Attached => {
+                    say("whoever asked went away; the request is not ours, and stays");
+                    return Ok(Exit::Failure);
+                }
+            },
         },
-        _ => asked,
+        _ => approval,
     };
     if decided.status() != Status::Approved {
         return Ok(refrain(&desk, &decided));
     }
     match client::claim(&desk, &id, meaning) {
         Ok(_) => Ok(execute(&desk, &id, &command, &stop)),
-        Err(error @ (Error::Executed { .. } | Error::Archived(_))) => {
+        Err(error @ Error::Stopped) => {
+            say(&error.to_string());
+            Ok(Exit::Denied)
+        }
+        Err(error @ (Error::Executed { .. } | Error::Stale(_))) => {
             say(&error.to_string());
             Ok(Exit::Failure)
         }
@@ -98,15 +108,18 @@ fn say(why: &str) {
 }
 
 fn execute(desk: &Desk<'_>, id: &ApprovalId, command: &CommandLine, stop: &Stop) -> Exit {
-    let (ended, noted) = client::execute(desk, id, command, &mut |process| stop.pass_on(process));
-    if let Err(error) = noted {
-        log::warn!(approvalId:% = id, reason:% = error; "Cannot note how the command went");
-    }
-    match ended {
-        Ended::With(code) => Exit::Command(code),
+    stop.keep();
+    let (ended, span) = client::execute(command, &mut |process| stop.pass_on(process));
+    let exit = match &ended {
+        Ended::With(code) => Exit::Command(*code),
         Ended::NotStarted(why) => {
-            say(&why);
+            say(why);
             Exit::NotStarted
         }
+    };
+    stop.end_with(exit);
+    if let Err(error) = client::note_end(desk, id, &ended, span) {
+        log::warn!(approvalId:% = id, reason:% = error; "Cannot note how the command went");
     }
+    exit
 }

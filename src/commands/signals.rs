@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::{process, thread};
 
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
-use rustix::termios::tcgetpgrp;
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Cause;
 
-use crate::complaint::{Complaint, reason};
+use crate::complaint::{Complaint, Exit, reason};
 use crate::config;
 
 /// Hears signals from now on.
@@ -28,12 +29,14 @@ struct State {
 
 /// Whose the signals are.
 enum Phase {
-    /// Ours. What has come before the command is kept for it.
-    Waiting(Vec<Signal>),
+    /// Ours. How many have asked us to stop.
+    Waiting(u32),
+    /// The command's, which is about to start.
+    Starting(Vec<Signal>),
     /// The command's.
     Running(Pid),
-    /// Nobody's any more.
-    Over,
+    /// Ours again, to end as the command did, once that is known.
+    Over(Option<Exit>),
 }
 
 impl Stop {
@@ -50,19 +53,19 @@ impl Stop {
         let (told, teller) = UnixStream::pair()?;
         let state = Arc::new(Mutex::new(State {
             teller,
-            phase: Phase::Waiting(Vec::new()),
+            phase: Phase::Waiting(0),
         }));
         let mut heard = vec![SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
         // What we were started to ignore the command ignores, too.
         heard.retain(|signal| !config::ignores(*signal));
-        let mut signals = Signals::new(heard)?;
+        let mut signals = SignalsInfo::<WithOrigin>::new(heard)?;
         let hearing = Arc::clone(&state);
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
-                for number in signals.forever() {
-                    if let Some(signal) = Signal::from_named_raw(number) {
-                        hold(&hearing).take(signal);
+                for origin in signals.forever() {
+                    if let Some(signal) = Signal::from_named_raw(origin.signal) {
+                        hold(&hearing).take(signal, origin.cause);
                     }
                 }
             })?;
@@ -74,58 +77,54 @@ impl Stop {
         self.told.as_fd()
     }
 
+    /// From now on signals are kept for the command.
+    pub(super) fn keep(&self) {
+        hold(&self.state).phase = Phase::Starting(Vec::new());
+    }
+
     /// From now on signals are this process's; `None` when it has ended.
     pub(super) fn pass_on(&self, process: Option<Pid>) {
         let mut state = hold(&self.state);
-        let phase = process.map_or(Phase::Over, Phase::Running);
-        if let (Phase::Waiting(kept), Some(_)) =
-            (std::mem::replace(&mut state.phase, phase), process)
-        {
+        let phase = process.map_or(Phase::Over(None), Phase::Running);
+        let before = std::mem::replace(&mut state.phase, phase);
+        if let (Phase::Starting(kept), Some(process)) = (before, process) {
             for signal in kept {
-                state.take(signal);
+                // It may have ended just now.
+                let _ = kill_process(process, signal);
             }
         }
+    }
+
+    /// From now on a signal ends this process as the command has ended, for all else can wait.
+    pub(super) fn end_with(&self, exit: Exit) {
+        hold(&self.state).phase = Phase::Over(Some(exit));
     }
 }
 
 impl State {
-    fn take(&mut self, signal: Signal) {
+    fn take(&mut self, signal: Signal, cause: Cause) {
+        let stops = ![Signal::USR1, Signal::USR2].contains(&signal);
         match &mut self.phase {
-            Phase::Waiting(kept) => {
-                kept.push(signal);
-                let stops = ![Signal::USR1, Signal::USR2].contains(&signal);
-                if stops && kept.iter().filter(|kept| **kept == signal).count() > 1 {
+            Phase::Waiting(asked) if stops => {
+                *asked += 1;
+                if *asked > 1 {
                     // Whoever insists does not want to wait for Slack to hear of it.
-                    std::process::exit(130);
+                    process::exit(128 + signal.as_raw());
                 }
-                if stops {
-                    // Its other end lives as long as we do.
-                    let _ = self.teller.write_all(b"!");
-                }
+                // Its other end lives as long as we do.
+                let _ = self.teller.write_all(b"!");
             }
+            Phase::Starting(kept) => kept.push(signal),
             // The terminal has told the command already, which is of its foreground as we are.
-            Phase::Running(_) if is_from_terminal(signal) => {}
+            Phase::Running(_) if matches!(cause, Cause::Kernel) => {}
             Phase::Running(process) => {
                 // It may have ended just now.
                 let _ = kill_process(*process, signal);
             }
-            Phase::Over => {}
+            Phase::Over(Some(exit)) if stops => process::exit(exit.code().into()),
+            Phase::Waiting(_) | Phase::Over(_) => {}
         }
     }
-}
-
-/// Whether a signal is one that a terminal sends to everyone in its foreground, and we are there.
-fn is_from_terminal(signal: Signal) -> bool {
-    let in_foreground = || {
-        let group = |terminal: &dyn AsFd| tcgetpgrp(terminal.as_fd()).ok();
-        [
-            group(&io::stdin()),
-            group(&io::stdout()),
-            group(&io::stderr()),
-        ]
-        .contains(&Some(getpgrp()))
-    };
-    [Signal::INT, Signal::QUIT].contains(&signal) && in_foreground()
 }
 
 fn hold(state: &Mutex<State>) -> MutexGuard<'_, State> {

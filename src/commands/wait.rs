@@ -22,10 +22,20 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let desk = office.desk();
     match wait(&office, &desk, &id, limit)? {
         Waited::Decided(approval) => Ok(tell(&desk, &approval, Form::of(parsed))),
-        Waited::TimedOut | Waited::Stopped => {
-            print("still pending\n")?;
+        Waited::TimedOut(approval) => {
+            print(&pending(&approval, Form::of(parsed)))?;
             Ok(Exit::Expired)
         }
+        // Nobody can stop it but by a signal that ends it.
+        Waited::Stopped => Ok(Exit::Failure),
+    }
+}
+
+/// What is printed of a request that is not decided.
+pub(super) fn pending(approval: &Approval, form: Form) -> String {
+    match form {
+        Form::Line => "still pending\n".into(),
+        Form::Json => terminal::json(approval),
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::approval::{GroupId, UserId};
+use crate::complaint::steers;
 
 /// What we grant a short line, such as who asked, of the 13,000 characters that all blocks of a
 /// message share.
@@ -76,9 +77,18 @@ fn entity(c: char) -> Option<&'static str> {
     }
 }
 
-/// Cuts text so that it has at most `limit` characters once escaped, `…` included.
+/// Foreign text, with what would turn the direction of writing shown as it is written, cut so that it
+/// has at most `limit` characters once escaped, `…` included.
 pub(super) fn cut(text: &str, limit: usize) -> String {
-    shorten(text, limit, |c| entity(c).map_or(1, str::len))
+    let mut legible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) && !matches!(c, '\n' | '\t') {
+            legible.extend(c.escape_unicode());
+        } else {
+            legible.push(c);
+        }
+    }
+    shorten(&legible, limit, |c| entity(c).map_or(1, str::len))
 }
 
 /// Cuts text that is escaped already; an entity in the middle of the cut goes whole.
@@ -119,6 +129,7 @@ mod tests {
         assert_eq!(cut("abcd", 3), "ab…");
         assert_eq!(cut("a<b", 3), "a…");
         assert_eq!(cut("ééé", 2), "é…");
+        assert_eq!(cut("a\u{202e}b\nc", 99), "a\\u{202e}b\nc");
         assert_eq!(cut_escaped("ab&amp;cd", 5), "ab…");
         assert_eq!(cut_escaped("ab&amp;cd", 8), "ab&amp;…");
     }

@@ -22,6 +22,8 @@ use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
+/// How often an id may have been used, as far as we look.
+const REUSED: usize = 16;
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
 
@@ -371,9 +373,10 @@ impl Store for Directory {
 
     fn archived(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
         let mut newest = None;
-        for name in archive_names(id) {
+        // Somebody may have removed old ones.
+        for name in archive_names(id).take(REUSED) {
             match durable::read(&self.archive_folder().join(name)) {
-                Ok(None) => break,
+                Ok(None) => {}
                 Ok(Some((bytes, _))) => newest = Some(bytes),
                 Err(error) => return Err(io_error(format!("read {id} in the archive"))(error)),
             }

@@ -2,7 +2,9 @@
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Error, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown,
+};
 use std::path::Path;
 
 use rustix::fs::{OFlags, RenameFlags};
@@ -83,12 +85,27 @@ pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::
         .create_new(true)
         .mode(0o600)
         .open(path)?;
+    if let (None, Some(folder)) = (like, path.parent()) {
+        give_to_owner_of(folder, path);
+    }
     let written = fill(&mut file, bytes, like);
     if written.is_err() {
         // The first error is the one to tell.
         let _ = std::fs::remove_file(path);
     }
     written
+}
+
+/// Gives what root has made in a folder to whoever owns the folder: root may decide in an emergency,
+/// and must not lock the server out by that.
+pub(super) fn give_to_owner_of(folder: &Path, made: &Path) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    if let Ok(folder) = folder.metadata() {
+        // Where even root may not, the server has to be root as well.
+        let _ = lchown(made, Some(folder.uid()), Some(folder.gid()));
+    }
 }
 
 fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
@@ -148,7 +165,12 @@ pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
 pub(super) fn ensure_folder(path: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+        made => {
+            if let (Ok(()), Some(folder)) = (&made, path.parent()) {
+                give_to_owner_of(folder, path);
+            }
+            made
+        }
     }
 }
 

@@ -123,15 +123,21 @@ impl Locks {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
+        let path = self.folder.join(name);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        options.open(self.folder.join(name)).or_else(|error| {
-            if error.kind() != ErrorKind::NotFound {
-                return Err(error);
-            }
-            durable::ensure_folder(&self.folder)?;
-            options.open(self.folder.join(name))
-        })
+        options.write(true);
+        match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        durable::ensure_folder(&self.folder)?;
+        let made = options
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)?;
+        durable::give_to_owner_of(&self.folder, &path);
+        Ok(made)
     }
 }
 
