@@ -1,7 +1,7 @@
 //! Asking, waiting and deciding from the command line, with a server and without one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
@@ -1291,4 +1291,94 @@ fn a_person_at_a_terminal_sees_a_line_while_waiting_and_a_log_does_not() {
             assert_eq!(log.unwrap(), "");
         }
     }
+}
+
+#[test]
+fn who_may_only_read_is_told_that_the_time_is_over() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = Scratch::new();
+    let mut over = sample("apr-1");
+    over["expiresAt"] = "2024-01-15T15:35:00Z".into();
+    write_approval(&dir, &over);
+    let readable = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(dir.path(), readable).unwrap();
+    let without_powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let finished = wait("apr-1").dir(&dir).wrapper(without_powers).finish();
+    assert_eq!(finished.status, Some(6), "{finished:?}");
+    assert_eq!(finished.stdout, "expired\n");
+}
+
+/// A user that nobody is.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn what_root_does_in_an_emergency_belongs_to_whoever_owns_the_directory() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = Scratch::new();
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    write_approval(&dir, &sample("apr-1"));
+    for words in [
+        ["approve", "apr-1", "--reason", "x"],
+        ["request", "--no-post", "--operation", "scale"],
+    ] {
+        let finished = Client::new(words).dir(&dir).finish();
+        assert_eq!(finished.status, Some(0), "{finished:?}");
+    }
+    let mut folders = vec![dir.path().to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            let given = path.ends_with("apr-1.json") || metadata.uid() == NOBODY;
+            assert!(given, "{}", path.display());
+            seen += 1;
+            folders.extend(metadata.is_dir().then_some(path));
+        }
+    }
+    assert!(seen > 5, "{seen}");
+}
+
+#[test]
+fn a_wait_that_gives_up_prints_json_where_that_is_asked_for() {
+    let dir = Scratch::new();
+    write_approval(&dir, &sample("apr-1"));
+    let finished = Client::new(["wait", "apr-1", "--timeout", "50ms", "--json"])
+        .dir(&dir)
+        .finish();
+    assert_eq!(finished.status, Some(6), "{finished:?}");
+    let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(printed["status"], "pending");
+}
+
+#[test]
+fn what_is_null_is_as_good_as_absent_and_a_hash_is_no_number() {
+    let dir = Scratch::new();
+    let asked = r#"{"operation":"scale","expiresAt":null,"riskLevel":null}"#;
+    let words = "request --no-post --json --stdin --arg sha=12e4567 --arg n=1.50";
+    let finished = Client::new(words.split(' '))
+        .dir(&dir)
+        .stdin(asked)
+        .finish();
+    assert_eq!(finished.status, Some(0), "{finished:?}");
+    let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert!(printed["expiresAt"].is_string(), "{printed}");
+    assert_eq!(printed["args"]["sha"], "12e4567");
+    assert!(finished.stdout.contains("1.50"), "{printed}");
+}
+
+#[test]
+fn an_object_that_would_be_read_as_a_number_is_no_request() {
+    let dir = Scratch::new();
+    let asked = r#"{"operation":"scale","args":{"n":{"$serde_json::private::Number":"5"}}}"#;
+    let finished = Client::new(["request", "--no-post", "--stdin"])
+        .dir(&dir)
+        .stdin(asked)
+        .finish();
+    assert_eq!(finished.status, Some(2), "{finished:?}");
+    assert!(requests(&dir).is_empty());
 }
