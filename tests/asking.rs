@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    CHANNEL, Click, Client, Errand, Finished, Scratch, Server, all_files, eventually, fixture,
-    fixture_text, read_approval, sample, write_approval,
+    CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, all_files, eventually,
+    fixture, fixture_text, read_approval, sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -995,6 +995,7 @@ fn whoever_goes_away_while_asking_withdraws_and_whoever_only_looks_does_not() {
             .and(&["--wait"])
             .dir(&dir)
             .slack(&slack)
+            .wrapper(HEARING)
             .start();
         asking.wait_for("apr-1\n");
         let looking = wait("apr-1").dir(&dir).start();
@@ -1008,7 +1009,7 @@ fn whoever_goes_away_while_asking_withdraws_and_whoever_only_looks_does_not() {
         settled(&dir, "apr-1", "cancelled");
 
         write_approval(&dir, &sample("apr-2"));
-        let looking = wait("apr-2").dir(&dir).start();
+        let looking = wait("apr-2").dir(&dir).wrapper(HEARING).start();
         looking.wait_until_asleep();
         looking.signal(signal);
         assert_ne!(looking.wait().status, Some(0));

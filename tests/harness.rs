@@ -81,6 +81,9 @@ pub fn eventually<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -
     }
 }
 
+/// Starts a program that hears every signal, whatever whoever runs the tests was told to ignore (`nohup`).
+pub const HEARING: [&str; 2] = ["env", "--default-signal"];
+
 /// A file below `fixtures/`, as JSON.
 pub fn fixture(path: &str) -> Value {
     let text = fixture_text(path);

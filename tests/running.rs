@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    CHANNEL, Click, Client, Errand, Finished, Scratch, Server, eventually, read_approval,
+    CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, eventually, read_approval,
     write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
@@ -459,7 +459,7 @@ fn a_file_that_is_damaged_or_gone_runs_nothing() {
 fn a_signal_while_waiting_withdraws_and_the_command_is_not_run() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let scene = Scene::new();
-        let running = scene.marking().start();
+        let running = scene.marking().wrapper(HEARING).start();
         scene.shown();
         running.signal(signal);
         let ran = running.wait();
@@ -572,7 +572,7 @@ fn signals_reach_the_command_once_it_runs() {
         let scene = Scene::new();
         let script =
             format!("trap 'echo {name}; exit 3' {name}; echo ready; while :; do sleep 0.02; done");
-        let running = scene.run(&["sh", "-c", &script]).start();
+        let running = scene.run(&["sh", "-c", &script]).wrapper(HEARING).start();
         scene.decide("approve");
         running.wait_for("ready\n");
         running.signal(signal);
