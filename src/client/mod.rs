@@ -2,16 +2,17 @@
 //! from the terminal, withdraw. The command line is one caller of them.
 //!
 //! ```no_run
-//! use std::path::Path;
-//! use runbook::client::{self, Desk, Waited};
-//! # fn terms() -> runbook::effects::Terms { unimplemented!() }
-//! # fn request() -> runbook::approval::Approval { unimplemented!() }
+//! use runbook::approval::{Approval, Status};
+//! use runbook::client::{self, Desk, Posting, Waited};
+//! use runbook::effects::Terms;
+//! use runbook::store::Directory;
 //!
-//! let store = runbook::store::Directory::visit(Path::new(".runbook/pending-approvals"))?;
-//! let desk = Desk { store: &store, terms: &terms(), stop: None };
-//! let asked = client::ask(&desk, request(), client::Posting::Now)?;
-//! let decided = client::wait(&desk, asked.approval.id(), None, &mut |_| ())?;
-//! # Ok::<(), client::Error>(())
+//! fn is_granted(store: &Directory, terms: &Terms, request: Approval) -> Result<bool, client::Error> {
+//!     let desk = Desk { store, terms, stop: None };
+//!     let asked = client::ask(&desk, request, Posting::Now)?;
+//!     let waited = client::wait(&desk, asked.approval.id(), None, &mut |_| ())?;
+//!     Ok(matches!(waited, Waited::Decided(decided) if decided.status() == Status::Approved))
+//! }
 //! ```
 
 mod ask;
