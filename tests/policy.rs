@@ -407,6 +407,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["safety.requireDenialReason", "true or false"],
     ),
     (
+        "safety:\n  approvers:\n    default:\n      users:\n",
+        "line 4",
+        &["safety.approvers.default.users has no value"],
+    ),
+    (
         "safety:\n  approvers:\n    high: {groups: []}\n",
         "line 3",
         &["safety.approvers.high.groups", "names nobody"],

@@ -101,6 +101,15 @@ impl ConfigFile {
         } else {
             format!("{parent}.{}", key.value)
         };
+        // A list of approvers whose lines are all commented out must not admit everybody.
+        let is_rule = KEYS.iter().any(|known| fits(known.path, &path))
+            && path.starts_with("safety.approvers.");
+        if is_rule && matches!(node.value, Node::Null) {
+            return Err(Fault {
+                at: Some(key.referenced),
+                what: format!("{path} has no value; leave it out if it is not meant"),
+            });
+        }
         if KEYS.iter().any(|known| fits(known.path, &path)) {
             self.values.push(Entry {
                 path,

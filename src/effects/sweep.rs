@@ -21,6 +21,8 @@ const SHORT_PERIOD: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long an approval may come after a click on it: the RunbookAI agent posts before it writes.
 const GRACE: Duration = Duration::from_secs(3);
+/// How old a click may be that is decided at all, were it because its server died.
+const TOO_OLD: Duration = Duration::from_secs(10);
 /// How long a click that cannot be decided is kept.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -171,6 +173,12 @@ impl Effects {
     fn is_settled(&self, deferred: &Deferred, word: Word) -> bool {
         let ballot = &deferred.ballot;
         let age = clock::now().since(ballot.at);
+        // A click is for now: whoever was away for long must not decide by it, under other rules.
+        if age > TOO_OLD {
+            log::warn!(approvalId:% = ballot.id; "A click was not decided in time");
+            self.tell_voter(ballot, &Notice::Failed);
+            return true;
+        }
         let needs_word = || self.questions(ballot).is_ok_and(|q| !q.is_empty());
         if word == Word::NotAsked && age < PATIENCE && needs_word() {
             self.weigh_soon(deferred);
