@@ -87,7 +87,10 @@ impl Effects {
             for question in questions {
                 if let Err(reason) = self.learned.ask(&terms.slack, &question) {
                     log::debug!(reason:%; "Slack did not say who may decide");
-                    return;
+                    // What it refuses to say of one group says nothing of the others.
+                    if !matches!(reason, CallError::Refused(_)) {
+                        return;
+                    }
                 }
             }
         }

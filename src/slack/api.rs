@@ -334,8 +334,6 @@ impl Client {
 pub struct Identity {
     pub team_id: Option<String>,
     pub enterprise_id: Option<String>,
-    /// The bot's own user.
-    pub user_id: Option<String>,
 }
 
 impl Identity {

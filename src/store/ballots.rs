@@ -1,5 +1,5 @@
-//! Clicks that came before their approval: kept until it comes, or until it is clear that it does
-//! not. One file each, `OWNER.N.json`, whole or absent.
+//! Clicks that came before their approval, or that need Slack's word first: kept until they can be
+//! decided, or until it is clear that they cannot. One file each, `OWNER.N.json`, whole or absent.
 
 use std::collections::HashSet;
 use std::io;

@@ -227,7 +227,7 @@ pub enum Chore {
     PendingChanged,
 }
 
-/// A ballot that waits for its approval, and where it is kept.
+/// A ballot that cannot be decided yet, and where it is kept.
 #[derive(Clone, Debug)]
 pub struct Deferred {
     pub ballot: Ballot,
