@@ -25,7 +25,7 @@ pub struct Approval {
 }
 
 /// Fields that only what becomes of a request brings about.
-const DECIDED: [&str; 14] = [
+const DECIDED: [&str; 15] = [
     "decidedAt",
     "decidedBy",
     "decisions",
@@ -35,6 +35,7 @@ const DECIDED: [&str; 14] = [
     "agentNotifiedAt",
     "remindedAt",
     "recordedAt",
+    "signature",
     "executedAt",
     "exitCode",
     "durationMs",
@@ -65,6 +66,12 @@ pub struct Vote {
     /// What the message showed that was clicked, as far as it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Digest>,
+    /// By the server's key: see [`Approval::sign`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Whether it is none that a server has taken, as far as that is known.
+    #[serde(skip)]
+    pub distrusted: bool,
 }
 
 impl Vote {
@@ -228,7 +235,9 @@ impl Approval {
         let meaning = self.digest();
         self.votes
             .iter()
-            .filter(move |vote| vote.decision == Choice::Approve && vote.is_about(meaning))
+            .filter(move |vote| {
+                vote.decision == Choice::Approve && vote.is_about(meaning) && !vote.distrusted
+            })
             .map(|vote| Voter {
                 person: vote.by.clone(),
                 external: vote.external,
@@ -278,10 +287,31 @@ impl Approval {
             external: ballot.voter.external,
             at,
             reason: ballot.reason.clone(),
-            seen: ballot.seen,
+            // A click on a message that is not ours is about what stands here now.
+            seen: ballot.seen.or_else(|| Some(self.digest())),
+            signature: None,
+            distrusted: false,
         };
         self.append("decisions", json(&vote));
         self.votes.push(vote);
+    }
+
+    /// Puts a signature to a vote.
+    pub(super) fn sign_vote(&mut self, index: usize, signature: String) {
+        let list = self.fields.get_mut("decisions");
+        if let Some(entry) = list.and_then(|list| list.get_mut(index)) {
+            entry["signature"] = signature.clone().into();
+        }
+        if let Some(vote) = self.votes.get_mut(index) {
+            vote.signature = Some(signature);
+        }
+    }
+
+    /// Says of each vote whether it may count.
+    pub(super) fn trust_votes(&mut self, trusted: &[bool]) {
+        for (vote, trusted) in self.votes.iter_mut().zip(trusted) {
+            vote.distrusted = !trusted;
+        }
     }
 
     /// Sets a field that no typed one of ours stands for.

@@ -13,6 +13,7 @@ mod id;
 mod owed;
 mod policy;
 mod reminder;
+mod seal;
 
 pub use command::{CommandLine, Run};
 pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
@@ -23,6 +24,7 @@ pub use id::ApprovalId;
 pub use owed::{Effect, Owed, Unrecorded};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};
 pub use reminder::OpenLife;
+pub use seal::{Progress, SEED, SignKey, VerifyKey};
 
 use serde::{Deserialize, Serialize};
 

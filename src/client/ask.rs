@@ -80,6 +80,9 @@ pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<
         asked = show(desk, asked)?;
     }
     desk.follow_up(&asked);
+    // As it stands there by now: signed, if there is a key.
+    let asked = desk.store.read(&id).ok().flatten().unwrap_or(asked);
+    desk.trust(&asked)?;
     Ok(Asked {
         approval: asked,
         origin,

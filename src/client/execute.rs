@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// It must mean what was asked, and whoever asked must still want it.
 ///
 /// # Errors
-/// `Not`, `Changed`, `Executed`, `Stale`, `Stopped`, `Missing` or `Store`; the command must not be run
+/// `Not`, `Unsigned`, `Changed`, `Executed`, `Stale`, `Stopped`, `Missing` or `Store`; the command must not be run
 /// then.
 pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval, Error> {
     let mut refusal = None;
@@ -32,6 +32,8 @@ pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval
             .is_some_and(|at| now.since(at) > FRESH);
         refusal = if approval.status() != Status::Approved {
             Some(Error::Not(approval.status()))
+        } else if let Err(unsigned) = desk.trust(approval) {
+            Some(unsigned)
         } else if approval.digest() != asked {
             Some(Error::Changed(id.clone()))
         } else if let Some(run) = approval.run() {

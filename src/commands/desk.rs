@@ -47,6 +47,7 @@ impl Office {
             store: &self.store,
             terms: &self.settings.terms,
             stop: None,
+            verify: self.settings.verify_key,
         }
     }
 
@@ -79,6 +80,9 @@ impl Office {
                 complaint.exit(exit).hint(hint)
             }
             Error::Conflict(_) => complaint.hint("another --id asks for something else"),
+            Error::Unsigned(_) => complaint.hint(
+                "somebody without the key has written it; runbook audit --id shows who did what",
+            ),
             Error::Missing(_) => complaint
                 .hint("runbook list --all shows them; --pending-dir names another directory"),
             Error::Store(_)

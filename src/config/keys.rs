@@ -134,6 +134,16 @@ pub const KEYS: &[Key] = &[
         "size from which a file of the audit log is put away and a new one begun",
     ),
     key(
+        "approvals.signKey",
+        "",
+        "file of the key that decisions are signed with; --sign-key comes first",
+    ),
+    key(
+        "approvals.verifyKey",
+        "",
+        "file of the key that approvals must be signed by for run, wait, show and request; --verify-key comes first",
+    ),
+    key(
         "webhook.host",
         "0.0.0.0",
         "address to bind to; --host comes first",

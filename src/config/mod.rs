@@ -6,9 +6,11 @@ mod environment;
 mod file;
 mod keys;
 mod safety;
+mod seal;
 
 pub use environment::{Environment, ignores, station, working_directory};
 pub use keys::{KEYS, Key};
+pub use seal::make_key_pair;
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::approval::{Risk, is_slack_id};
+use crate::approval::{Risk, VerifyKey, is_slack_id};
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
 use crate::effects::{Callbacks, Terms};
@@ -64,6 +66,8 @@ pub struct WebhookSettings {
 #[derive(Debug)]
 pub struct ClientSettings {
     pub site: Site,
+    /// The key that an approval must be signed by to count.
+    pub verify_key: Option<VerifyKey>,
     pub terms: Terms,
     /// The levels that need a human.
     pub require_approval: Vec<Risk>,
@@ -184,7 +188,7 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         temporary_dir: environment
             .os_value("TMPDIR")
             .map_or("/tmp".into(), PathBuf::from),
-        site: site(&sources)?,
+        site: site(&sources, None)?,
         keep_decided: file
             .parsed(
                 "approvals.keepDecided",
@@ -227,7 +231,8 @@ pub fn client(
         file: &file,
     };
     Ok(ClientSettings {
-        site: site(&sources)?,
+        site: site(&sources, Some(reach))?,
+        verify_key: seal::verify_key(&sources)?,
         terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
         warnings: file.warnings.clone(),
@@ -418,8 +423,8 @@ fn find_file(parsed: &Parsed, environment: &Environment) -> Result<ConfigFile, C
         .map_or_else(|| Ok(ConfigFile::default()), |path| ConfigFile::read(&path))
 }
 
-/// Where approvals and the audit log are.
-fn site(sources: &Sources<'_>) -> Result<Site, Complaint> {
+/// Where approvals and the audit log are; the server has no reach of a command's.
+fn site(sources: &Sources<'_>, reach: Option<Reach>) -> Result<Site, Complaint> {
     /// Half a million events.
     const FILE_BYTES: u64 = 256 << 20;
     let expected = "a number of bytes, at least 4096";
@@ -437,6 +442,7 @@ fn site(sources: &Sources<'_>) -> Result<Site, Complaint> {
             .map(PathBuf::from),
         audit_file_bytes: file_bytes.unwrap_or(FILE_BYTES),
         station: station(),
+        key: seal::sign_key(sources, reach)?,
     })
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::audit::{BEGINNING, NAME, body_of_line, hex};
@@ -61,13 +61,25 @@ pub enum Unread {
     Io { file: PathBuf, error: io::Error },
 }
 
-/// Reads the log in `folder` from its first line on, calling `each` for every line, and checks the
-/// chain on the way. Half a line at the very end is being written, and is left out.
+/// Checks the log in `folder` from its first line on. Half a line at the very end is being written, and
+/// is left out.
 ///
 /// # Errors
-/// `Broken` names the first line that does not follow from the one before it. Lines before it were
-/// handed to `each`.
-pub fn read(folder: &Path, each: &mut dyn FnMut(Line)) -> Result<Chain, Unread> {
+/// `Broken` names the first line that does not follow from the one before it.
+pub fn verify(folder: &Path) -> Result<Chain, Unread> {
+    let mut broken = None;
+    let chain = read(folder, &mut |_, flaw| {
+        broken = broken.take().or(flaw);
+    })?;
+    broken.map_or(Ok(chain), |broken| Err(Unread::Broken(broken)))
+}
+
+/// Reads the log in `folder` from its first line on, calling `each` for every line, with what is wrong
+/// with its place in the chain, if anything is.
+///
+/// # Errors
+/// It cannot be read to its end.
+pub fn read(folder: &Path, each: &mut dyn FnMut(Line, Option<Broken>)) -> Result<Chain, Unread> {
     let failed = |file: &Path| {
         let file = file.to_owned();
         move |error| Unread::Io { file, error }
@@ -85,16 +97,8 @@ pub fn read(folder: &Path, each: &mut dyn FnMut(Line)) -> Result<Chain, Unread> 
         head: digits(&BEGINNING),
     };
     for path in &files {
-        let file = File::open(path).map_err(failed(path))?;
-        let mut reader = BufReader::new(file);
+        let mut reader = BufReader::new(File::open(path).map_err(failed(path))?);
         for number in 1.. {
-            let broken = |why: String| {
-                Unread::Broken(Broken {
-                    file: path.clone(),
-                    line: number,
-                    why,
-                })
-            };
             let mut bytes = Vec::new();
             let mut limited = (&mut reader).take(LONGEST);
             limited
@@ -103,10 +107,15 @@ pub fn read(folder: &Path, each: &mut dyn FnMut(Line)) -> Result<Chain, Unread> 
             if bytes.is_empty() || (bytes.last() != Some(&b'\n') && *path == current) {
                 break;
             }
-            if bytes.pop() != Some(b'\n') {
-                return Err(broken("it has no end".into()));
-            }
-            each(chain.take(bytes).map_err(broken)?);
+            let (line, flaw) = chain.take(&bytes);
+            each(
+                line,
+                flaw.map(|why| Broken {
+                    file: path.clone(),
+                    line: number,
+                    why,
+                }),
+            );
         }
     }
     Ok(chain)
@@ -120,34 +129,48 @@ struct Place {
 }
 
 impl Chain {
-    /// Takes in the next line.
-    ///
-    /// # Errors
-    /// Why it does not follow.
-    fn take(&mut self, bytes: Vec<u8>) -> Result<Line, String> {
-        let fields: Map<String, Value> =
-            parse_object(&bytes).map_err(|damage| damage.to_string())?;
-        let fields = Value::Object(fields);
-        let place = Place::deserialize(&fields)
-            .map_err(|error| format!("it has no place in the chain: {error}"))?;
-        let is_first = self.lines == 0;
-        if is_first && place.seq == 1 && place.prev != self.head {
-            return Err("it is the first line, and its prev is not all zeros".into());
-        }
-        if !is_first && place.prev != self.head {
-            return Err("its prev is not the SHA-256 of the line before it".into());
-        }
-        if !is_first && place.seq != self.last + 1 {
-            let (seq, last) = (place.seq, self.last);
-            return Err(format!("its seq is {seq}, after {last}"));
-        }
-        let entry = Entry::deserialize(&fields).ok();
-        self.first = if is_first { place.seq } else { self.first };
-        self.last = place.seq;
+    /// Takes in the next line, with its end, and says why it does not follow.
+    fn take(&mut self, bytes: &[u8]) -> (Line, Option<String>) {
+        let line = bytes.strip_suffix(b"\n");
+        let text = line.unwrap_or(bytes);
+        let fields = parse_object(text).map(Value::Object);
+        let place = fields.as_ref().ok().map(Place::deserialize);
+        let flaw = match (&fields, &place) {
+            _ if line.is_none() => Some("it has no end".to_owned()),
+            (Err(damage), _) => Some(damage.to_string()),
+            (_, Some(Ok(place))) => self.flaw(place),
+            (_, Some(Err(error))) => Some(format!("it has no place in the chain: {error}")),
+            (_, None) => None,
+        };
+        let seq = match place {
+            Some(Ok(place)) => place.seq,
+            _ => self.last + 1,
+        };
+        self.first = if self.lines == 0 { seq } else { self.first };
+        self.last = seq;
         self.lines += 1;
-        self.head = digits(&Sha256::digest(&bytes));
-        let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-        Ok(Line { text, entry })
+        self.head = digits(&Sha256::digest(text));
+        let entry = fields
+            .ok()
+            .and_then(|fields| Entry::deserialize(fields).ok());
+        let text = String::from_utf8_lossy(text).into_owned();
+        (Line { text, entry }, flaw)
+    }
+
+    /// Why a line cannot come next.
+    fn flaw(&self, place: &Place) -> Option<String> {
+        let last = self.last;
+        match (self.lines, place.seq) {
+            (0, 1) if place.prev != self.head => {
+                Some("it is the first line, and its prev is not all zeros".into())
+            }
+            (0, _) => None,
+            _ if place.prev != self.head => {
+                Some("its prev is not the SHA-256 of the line before it".into())
+            }
+            (_, seq) if seq != last + 1 => Some(format!("its seq is {seq}, after {last}")),
+            _ => None,
+        }
     }
 }
 

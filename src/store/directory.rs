@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::audit::AuditLog;
@@ -19,7 +19,9 @@ use super::{
     Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
     StoreError, Updated, durable, lock, watch,
 };
-use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, Station, Status, parse_object};
+use crate::approval::{
+    Approval, ApprovalId, Ballot, Damage, Entry, Progress, SignKey, Station, Status, parse_object,
+};
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
@@ -38,6 +40,8 @@ pub struct Site {
     /// Size from which a file of the audit log is put away, in bytes.
     pub audit_file_bytes: u64,
     pub station: Station,
+    /// What decisions are signed with.
+    pub key: Option<Arc<SignKey>>,
 }
 
 /// See [`Store`].
@@ -45,6 +49,7 @@ pub struct Directory {
     path: PathBuf,
     station: Station,
     audit: AuditLog,
+    key: Option<Arc<SignKey>>,
     owner: String,
     /// Absent until something is written: who only looks leaves no trace.
     home: Mutex<Option<Home>>,
@@ -120,6 +125,7 @@ impl Directory {
         let network = watch::is_network_filesystem(&path);
         Ok(Self {
             station: site.station.clone(),
+            key: site.key.clone(),
             audit: AuditLog::of(&audit, site.audit_file_bytes),
             owner: lock::fresh_name().map_err(io_error("get random bytes"))?,
             home: Mutex::new(None),
@@ -214,7 +220,13 @@ impl Directory {
             id: id.clone(),
             damage,
         };
-        let parse = |bytes: &[u8]| Approval::parse(id, bytes).map_err(damaged);
+        let parse = |bytes: &[u8]| {
+            let mut approval = Approval::parse(id, bytes).map_err(damaged)?;
+            if let Some(key) = &self.key {
+                approval.distrust_unsigned_votes(key.verify_key());
+            }
+            Ok(approval)
+        };
         let mut answered = false;
         if let Some((bytes, metadata)) = read(&self.file(id))? {
             match recognise(&bytes) {
@@ -461,7 +473,11 @@ impl Store for Directory {
         if let Some(existing) = self.archived(id)? {
             return Ok(Created::Existing(Box::new(existing)));
         }
-        let written = self.write_new(approval);
+        let mut approval = approval.clone();
+        if let Some(key) = &self.key {
+            approval.sign(key, Progress::NONE);
+        }
+        let written = self.write_new(&approval);
         written
             .map(Created::New)
             .map_err(io_error(format!("write {id}")))
@@ -481,11 +497,14 @@ impl Store for Directory {
                 .deliver(id)
                 .map_err(io_error(format!("deliver the answer to {id}")))?;
         }
-        let before = approval.status();
+        let (before, progress) = (approval.status(), approval.progress());
         let durability = match edit(&mut approval) {
             Edit::Keep => Durability::Durable,
             Edit::Write => {
                 self.settle_in()?;
+                if let Some(key) = &self.key {
+                    approval.sign(key, progress);
+                }
                 match (&source, before) {
                     (Source::File(_), _)
                     | (Source::Intent(_), Status::Approved | Status::Denied) => {
@@ -579,14 +598,16 @@ impl Store for Directory {
     }
 
     fn defer(&self, ballot: &Ballot) -> Result<Deferred, StoreError> {
-        let kept = self.ballots.keep(ballot, &self.owner, &self.temporary());
+        let kept = self
+            .ballots
+            .keep(ballot, self.key.as_deref(), &self.owner, &self.temporary());
         kept.map_err(io_error("keep a click that waits"))
     }
 
     fn deferred(&self) -> Result<Vec<Deferred>, StoreError> {
         let is_ours = |owner: &str| owner == self.owner || self.locks.is_dead(owner);
         self.ballots
-            .waiting(&is_ours)
+            .waiting(self.key.as_deref().map(SignKey::verify_key), &is_ours)
             .map_err(io_error("list the clicks that wait"))
     }
 
