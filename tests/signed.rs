@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    CHANNEL, Click, Client, Finished, Scratch, Server, eventually, read_approval, sample,
+    CHANNEL, Click, Client, Finished, Scratch, Server, eventually, owes, read_approval, sample,
     write_approval,
 };
 use crate::stand_in::StandIn;
@@ -103,11 +103,7 @@ fn a_click_is_signed_and_believed() {
         assert_eq!(finished.status, Some(0), "{finished:?}");
     }
     eventually("everything to be done", SOON, || {
-        let stored = scene.stored();
-        let owes = ["auditOwed", "effectsOwed"]
-            .iter()
-            .any(|key| stored.get(key).is_some());
-        (!owes).then_some(())
+        (!owes(&scene.stored())).then_some(())
     });
     // Another key signs nothing for this one.
     let other = Scene::new();
@@ -124,7 +120,9 @@ fn what_somebody_wrote_into_the_file_is_not_believed() {
         server.interact(&Click::approve("apr-1").payload()).status,
         200
     );
-    let signed = scene.stored();
+    let signed = eventually("everything to be done", SOON, || {
+        Some(scene.stored()).filter(|stored| !owes(stored))
+    });
     let forged = |change: &dyn Fn(&mut Value)| {
         let mut forged = signed.clone();
         change(&mut forged);
