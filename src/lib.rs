@@ -18,6 +18,8 @@ pub mod clock;
 pub mod commands;
 pub mod complaint;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod effects;
 pub mod live;
 pub mod logging;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors, highest first. A module may import from floors below its own.
 const FLOORS: &[&[&str]] = &[
     &["commands"],
+    &["demo"],
     &["config"],
     &["webhook", "client"],
     &["effects"],

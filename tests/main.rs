@@ -9,10 +9,12 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+use runbook::demo::stand_in;
+
 mod agent;
 mod harness;
 mod scene;
-mod stand_in;
+mod wire;
 
 mod adoption;
 mod asking;

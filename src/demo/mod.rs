@@ -1,0 +1,10 @@
+//! Slack, played on one machine, so that people and tests can see what Slack would show.
+//!
+//! [`stand_in`] answers the Web API's calls as Slack answers them, down to the blocks that Slack would refuse, and can
+//! be told to fail. It talks to nobody but loopback.
+
+mod block_kit;
+mod call;
+mod http;
+pub mod stand_in;
+mod web_api;
