@@ -1,6 +1,8 @@
 //! The commands: each is thin, parses nothing, and prints its result.
 
 mod decide;
+#[cfg(feature = "demo")]
+mod demo;
 mod desk;
 mod list;
 mod listener;
@@ -55,6 +57,8 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "approve" => decide::decide(&parsed, &environment, Choice::Approve),
         "deny" => decide::decide(&parsed, &environment, Choice::Deny),
         "cancel" => decide::cancel(&parsed, &environment),
+        #[cfg(feature = "demo")]
+        "demo" => demo::run(&parsed, &environment),
         other => unreachable!("{other} is in the table of commands and not here"),
     }
 }

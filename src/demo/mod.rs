@@ -5,6 +5,18 @@
 
 mod block_kit;
 mod call;
+mod channel;
 mod http;
+mod interactions;
+mod page;
+mod people;
+mod place;
+mod preview;
 pub mod stand_in;
+pub mod story;
 mod web_api;
+
+pub use interactions::App;
+pub use page::Wish;
+pub use people::{CHANNEL, PEOPLE, Person};
+pub use place::Place;

@@ -4,17 +4,25 @@
 //! connection, and ends their threads.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fmt, io};
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 pub use super::call::Call;
+use super::channel::Channel;
 use super::http::Line;
+use super::interactions::App;
+use super::page::Wish;
+use super::people::Person;
+use super::preview::Sample;
 use super::web_api::not_ok;
+use crate::slack::dialog::INPUT;
 use crate::webhook::Response;
 
 /// The bot token that a fresh stand-in accepts.
@@ -22,8 +30,7 @@ pub const TOKEN: &str = "xoxb-test-token";
 
 /// Slack on a port of its own.
 pub struct StandIn {
-    slack: Arc<Slack>,
-    address: SocketAddr,
+    pub(super) slack: Arc<Slack>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -44,6 +51,21 @@ pub enum Failure {
     /// HTTP 200 with a page of HTML.
     Garbage,
     CloseWithoutAnswer,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RateLimited {
+                retry_after_seconds,
+            } => write!(f, "429, try again in {retry_after_seconds} s"),
+            Self::Status(status) => status.fmt(f),
+            Self::NotOk(error) => f.write_str(error),
+            Self::Hang | Self::Late => f.write_str("no answer yet"),
+            Self::Garbage => f.write_str("200, but a page"),
+            Self::CloseWithoutAnswer => f.write_str("closed"),
+        }
+    }
 }
 
 /// Answers that are held back until this is dropped.
@@ -95,25 +117,28 @@ impl StandIn {
     pub fn on(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port))?;
         let address = listener.local_addr()?;
-        let slack = Arc::new(Slack::default());
+        let slack = Arc::new(Slack {
+            address,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let serving = Arc::clone(&slack);
         let listening = thread::Builder::new().name("stand-in".into());
         let listener = listening.spawn(move || serving.accept(&listener))?;
         Ok(Self {
             slack,
-            address,
             listener: Some(listener),
         })
     }
 
     /// The base of the Web API, as `SLACK_API_URL` wants it.
     pub fn url(&self) -> String {
-        format!("http://{}/api/", self.address)
+        self.slack.at("/api/")
     }
 
     /// A `response_url` at the same origin; Slack lets each be used five times.
     pub fn response_url(&self, name: &str) -> String {
-        format!("http://{}/actions/T0001/1/{name}", self.address)
+        self.slack.at(&format!("/actions/T0001/1/{name}"))
     }
 
     pub fn token(&self) -> String {
@@ -153,9 +178,7 @@ impl StandIn {
 
     /// Forgets every failure and lets go of the calls that hang.
     pub fn recover(&self) {
-        let mut state = self.slack.state();
-        state.planned.clear();
-        state.recoveries += 1;
+        self.slack.state().recover();
         self.slack.changed.notify_all();
     }
 
@@ -166,6 +189,45 @@ impl StandIn {
             slack: &self.slack,
             method,
         }
+    }
+
+    /// From now on this app's server is told what people do.
+    pub fn install(&self, app: App, wishes: Sender<Wish>) {
+        let mut state = self.slack.state();
+        state.app = Some(Arc::new(app));
+        state.wishes = Some(wishes);
+    }
+
+    /// The URL of the page.
+    pub fn page(&self) -> String {
+        self.slack.at("/")
+    }
+
+    /// Lets people change on the page whether a denial has to say why, which is so now or not.
+    pub fn offer_policy(&self, say_why: bool) {
+        self.slack.state().say_why = Some(say_why);
+    }
+
+    /// Somebody clicks a button of a message that was posted.
+    pub fn press(&self, person: Person, posted: &Call, action: &str) {
+        let block = posted.buttons().and_then(|row| row["block_id"].as_str());
+        let ts = posted.answer["ts"].as_str();
+        self.slack
+            .click(person, ts, block.unwrap_or_default(), action);
+    }
+
+    /// Somebody says why in the dialog that is open.
+    pub fn explain(&self, person: Person, reason: &str) {
+        let values = json!({ INPUT: { INPUT: { "value": reason } } });
+        self.slack.submit(person, &values);
+    }
+
+    /// A call by its number, from 0, as soon as it comes; `None` when no more will.
+    pub fn call(&self, number: usize) -> Option<Call> {
+        let waiting = |state: &mut State| state.calls.len() <= number && !state.stopped;
+        let waited = self.slack.changed.wait_while(self.slack.state(), waiting);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.calls.get(number).cloned()
     }
 
     /// All calls but `auth.test`, which every server makes when it starts.
@@ -220,7 +282,7 @@ impl Drop for StandIn {
         drop(state);
         self.slack.changed.notify_all();
         // A last connection is what wakes the listener from `accept`.
-        let _ = TcpStream::connect(self.address);
+        let _ = TcpStream::connect(self.slack.address);
         let ended = self.listener.take().map(JoinHandle::join);
         assert!(
             thread::panicking() || !matches!(ended, Some(Err(_))),
@@ -229,11 +291,22 @@ impl Drop for StandIn {
     }
 }
 
-#[derive(Default)]
-struct Slack {
+/// What the threads of all connections share.
+pub(super) struct Slack {
+    address: SocketAddr,
     state: Mutex<State>,
-    /// Signalled when a call arrives, at recovery and at the end.
+    /// Signalled when a call arrives, when anything else changes, at recovery and at the end.
     changed: Condvar,
+}
+
+/// How Slack is.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mood {
+    Works,
+    Limits,
+    Fails,
+    Hangs,
 }
 
 pub(super) struct State {
@@ -242,6 +315,17 @@ pub(super) struct State {
     pub(super) answers: HashMap<String, Value>,
     pub(super) groups: HashMap<String, Vec<String>>,
     pub(super) guests: HashMap<String, Guest>,
+    /// What people see.
+    pub(super) channel: Channel,
+    /// Grows whenever anything changes that the page shows.
+    pub(super) version: u64,
+    pub(super) mood: Mood,
+    /// Whether a denial has to say why; `None` when the page cannot change it.
+    pub(super) say_why: Option<bool>,
+    /// What the page shows when no server is there.
+    pub(super) samples: Option<Vec<Sample>>,
+    app: Option<Arc<App>>,
+    wishes: Option<Sender<Wish>>,
     planned: Vec<Planned>,
     held: Vec<&'static str>,
     recoveries: u64,
@@ -267,11 +351,52 @@ enum Reply {
 
 impl Slack {
     /// A test that panicked under the lock leaves the state whole, so poisoning means nothing here.
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(&self, listener: &TcpListener) {
+    /// The URL of a path here.
+    pub(super) fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Whether a `Host` header means this address.
+    pub(super) fn is_called(&self, host: &str) -> bool {
+        let port = self.address.port();
+        [format!("127.0.0.1:{port}"), format!("localhost:{port}")].contains(&host.to_owned())
+    }
+
+    /// The app whose server is told what people do; `None` until it is installed.
+    pub(super) fn app(&self) -> Option<Arc<App>> {
+        self.state().app.clone()
+    }
+
+    /// Passes on what people want; `None` when nobody is there to do it.
+    pub(super) fn wish(&self, wish: Wish) -> Option<()> {
+        self.state().wishes.as_ref()?.send(wish).ok()
+    }
+
+    /// Tells everybody that something has changed.
+    pub(super) fn change(&self) {
+        self.state().version += 1;
+        self.changed.notify_all();
+    }
+
+    /// What the state tells once it is newer than what was seen, or the time is up.
+    pub(super) fn news<T>(
+        &self,
+        seen: Option<u64>,
+        within: Duration,
+        tell: impl Fn(&State) -> T,
+    ) -> T {
+        let old =
+            |state: &mut State| seen.is_some_and(|seen| state.version <= seen) && !state.stopped;
+        let waited = self.changed.wait_timeout_while(self.state(), within, old);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        tell(&state)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
         thread::scope(|scope| {
             for stream in listener.incoming() {
                 let mut state = self.state();
@@ -295,10 +420,14 @@ impl Slack {
         });
     }
 
-    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+    fn serve(self: &Arc<Self>, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut line = Line::new(stream);
         while let Some(request) = line.request()? {
+            if let Some(response) = self.page(&request) {
+                line.answer(&response)?;
+                continue;
+            }
             let call = Call::new(request);
             let method = call.method.clone();
             match self.receive(call) {
@@ -323,7 +452,13 @@ impl Slack {
     fn receive(&self, mut call: Call) -> Reply {
         let mut state = self.state();
         let reply = state.reply(&mut call);
+        let channel = &mut state.channel;
+        channel.note_call(&call.method, call.error.as_deref());
+        if call.error.is_none() {
+            channel.show(&call);
+        }
         state.calls.push(call);
+        state.version += 1;
         self.changed.notify_all();
         reply
     }
@@ -347,6 +482,13 @@ impl Default for State {
             answers: HashMap::new(),
             groups: HashMap::new(),
             guests: HashMap::new(),
+            channel: Channel::default(),
+            version: 0,
+            mood: Mood::Works,
+            say_why: None,
+            samples: None,
+            app: None,
+            wishes: None,
             planned: Vec::new(),
             held: Vec::new(),
             recoveries: 0,
@@ -363,7 +505,12 @@ impl State {
         of_method.cloned().collect()
     }
 
-    fn plan(&mut self, method: Option<&'static str>, failure: Failure, times: Times) {
+    pub(super) fn recover(&mut self) {
+        self.planned.clear();
+        self.recoveries += 1;
+    }
+
+    pub(super) fn plan(&mut self, method: Option<&'static str>, failure: Failure, times: Times) {
         self.planned.push(Planned {
             method,
             failure,
@@ -387,7 +534,7 @@ impl State {
     fn reply(&mut self, call: &mut Call) -> Reply {
         let failure = self.next_failure(&call.method);
         if let Some(failure) = failure.filter(|failure| !matches!(failure, Failure::Late)) {
-            call.error = Some(format!("{failure:?}"));
+            call.error = Some(failure.to_string());
             return self.failed(failure);
         }
         let answer = self.answer(call);

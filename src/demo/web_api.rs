@@ -8,13 +8,9 @@ use serde_json::{Value, json};
 
 use super::block_kit::{Markup, check_message, check_view, length};
 use super::call::Call;
+use super::people::BOT;
 use super::stand_in::{Guest, State};
 use crate::clock;
-
-/// The app's own bot user.
-pub(super) const BOT: &str = "U0RUNBOOK";
-/// The conversation that every name stands for.
-pub(super) const CHANNEL: &str = "C0BYNAME01";
 
 impl State {
     /// What Slack says when nothing fails.
@@ -73,7 +69,7 @@ impl State {
         let channel = match call.argument("channel") {
             "" => return Err(not_ok("channel_not_found")),
             id if is_conversation(id) => id,
-            _name => CHANNEL,
+            _name => "C0BYNAME01",
         };
         if let Some(thread) = call.body.get("thread_ts")
             && !thread.as_str().is_some_and(is_ts)
