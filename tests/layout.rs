@@ -30,6 +30,7 @@ const RESERVED: &[(&str, &[&str])] = &[
         &[
             "src/store",
             "src/config",
+            "src/demo/place.rs",
             "src/webhook/bridge.rs",
             "src/webhook/tls.rs",
         ],

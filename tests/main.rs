@@ -24,6 +24,7 @@ mod callbacks;
 mod cli;
 mod crash;
 mod crash_asking;
+mod demo;
 mod dialog;
 mod edge;
 mod events;

@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use super::desk::{Office, outcome};
 use super::webhook::{self, Event};
 use super::{print, request};
-use crate::approval::{ApprovalId, Choice, CommandLine};
+use crate::approval::{ApprovalId, Choice, CommandLine, Risk};
 use crate::cli::{self, Parsed, Request};
 use crate::client::{self, Waited};
 use crate::complaint::{Complaint, Exit, reason};
@@ -179,7 +179,7 @@ impl Stage {
             secret: self.secret.clone(),
         };
         // The first request, as if somebody had wanted it.
-        let _ = wish.send(Wish::Ask("high".into()));
+        let _ = wish.send(Wish::Ask(Risk::High));
         self.slack.install(app, wish);
         let (agent, knows) = mpsc::channel();
         let (teller, player, stop) = (self.clone(), self.clone(), server.clone());
@@ -201,7 +201,7 @@ impl Stage {
                     .map(|()| drop(server.send(Event::Reload))),
                 Wish::Ask(risk) => {
                     let (stage, agent) = (self.clone(), agent.clone());
-                    thread::spawn(move || match stage.ask(&risk) {
+                    thread::spawn(move || match stage.ask(risk) {
                         Ok(()) => drop(agent.send(())),
                         Err(complaint) => log::warn!("The agent gave up: {}", complaint.what()),
                     });
@@ -215,21 +215,26 @@ impl Stage {
     }
 
     /// Plays the agent, as `runbook request --wait` does it; a server on the directory posts.
-    fn ask(&self, risk: &str) -> Result<(), Complaint> {
-        let words = sample(risk);
+    fn ask(&self, risk: Risk) -> Result<(), Complaint> {
+        let options = sample(risk);
+        let words: Vec<&str> = options
+            .iter()
+            .flat_map(|(name, value)| [*name, *value])
+            .collect();
+        let words = [&words[..], &["--no-post"]].concat();
         let parsed = self.command("request", &words)?;
         let office = Office::open(&parsed, &self.environment, Reach::Posts)?;
         let mut fields = Map::new();
         let sample = ApprovalId::parse(SAMPLE);
         let is_free = |id: &ApprovalId| matches!(office.store.read(id), Ok(None));
-        if let Some(id) = sample.filter(|id| risk == "high" && is_free(id)) {
+        if let Some(id) = sample.filter(|id| risk == Risk::High && is_free(id)) {
             fields.insert("id".into(), id.as_str().into());
         }
         let approval = request::compose(&parsed, &office, &mut fields)?;
         let id = approval.id().clone();
         print(&format!(
             "The agent asks, and waits:\n\n{}\n",
-            typed(&words)
+            typed(&options)
         ))?;
         let desk = office.desk();
         request::ask(&parsed, &office, &desk, approval)?;
@@ -237,7 +242,9 @@ impl Stage {
         if let Waited::Decided(decided) = waited.map_err(|error| office.complain(&error))? {
             let noted = client::note_agent(&desk, &id);
             noted.map_err(|error| office.complain(&error))?;
-            print(&format!("The agent learns: {}\n\n", outcome(&decided)))?;
+            let learnt = outcome(&decided);
+            self.slack.note_agent(id.as_str(), &learnt);
+            print(&format!("The agent learns: {learnt}\n\n"))?;
         }
         Ok(())
     }
@@ -247,7 +254,8 @@ impl Stage {
     fn tell(&self, auto: Option<Choice>, agent: &Receiver<()>, told: &Sender<()>) {
         let [alice, ..] = PEOPLE;
         let mut seen = 0;
-        while let Some(call) = self.slack.call(seen) {
+        let limit = auto.map(|_| PATIENCE);
+        while let Some(call) = self.slack.call(seen, limit) {
             seen += 1;
             let Some(picture) = story::picture(&call) else {
                 continue;
@@ -287,72 +295,55 @@ fn configure(config: &Path, say_why: bool) -> Result<(), Complaint> {
     })
 }
 
-/// What the agent asks for, by its risk. The high one is the documentation's own.
-fn sample(risk: &str) -> Vec<&str> {
-    let what: &[&str] = match risk {
-        "low" => &[
-            "--operation",
-            "clear_cache",
-            "--description",
-            "Clear the CDN cache of the shop",
-            "--arg",
-            "site=shop.example.com",
+/// What the agent asks for, by its risk, as options and their values. The high one is the documentation's own.
+fn sample(risk: Risk) -> Vec<(&'static str, &'static str)> {
+    let what: &[(&str, &str)] = match risk {
+        Risk::Low => &[
+            ("--operation", "clear_cache"),
+            ("--description", "Clear the CDN cache of the shop"),
+            ("--arg", "site=shop.example.com"),
         ],
-        "medium" => &[
-            "--operation",
-            "restart_service",
-            "--description",
-            "Restart search-api, one task after the other",
-            "--arg",
-            "service=search-api",
-            "--impact",
-            "searches are slower for a minute",
+        Risk::Medium => &[
+            ("--operation", "restart_service"),
+            (
+                "--description",
+                "Restart search-api, one task after the other",
+            ),
+            ("--arg", "service=search-api"),
+            ("--impact", "searches are slower for a minute"),
         ],
-        "critical" => &[
-            "--operation",
-            "drop_index",
-            "--description",
-            "Drop the index orders_by_date",
-            "--resource",
-            "db-orders-1",
-            "--rollback",
-            "psql orders -c 'CREATE INDEX CONCURRENTLY orders_by_date ON orders (placed_at)'",
+        Risk::High => &[
+            ("--operation", "scale_ecs_service"),
+            ("--description", "Scale checkout-api (4 → 8 tasks)"),
+            ("--arg", "service=checkout-api"),
+            ("--arg", "desiredCount=8"),
+            ("--rollback", "aws ecs update-service --desired-count 4"),
         ],
-        _ => &[
-            "--operation",
-            "scale_ecs_service",
-            "--description",
-            "Scale checkout-api (4 → 8 tasks)",
-            "--arg",
-            "service=checkout-api",
-            "--arg",
-            "desiredCount=8",
-            "--rollback",
-            "aws ecs update-service --desired-count 4",
+        Risk::Critical => &[
+            ("--operation", "drop_index"),
+            ("--description", "Drop the index orders_by_date"),
+            ("--resource", "db-orders-1"),
+            (
+                "--rollback",
+                "CREATE INDEX CONCURRENTLY orders_by_date ON orders (placed_at)",
+            ),
         ],
     };
     let whose = [
-        "--requested-by",
-        "runbook-agent",
-        "--investigation",
-        "PD-12345",
-        "--no-post",
+        ("--risk", risk.word()),
+        ("--requested-by", "runbook-agent"),
+        ("--investigation", "PD-12345"),
     ];
-    [what, &["--risk", risk], &whose].concat()
+    [what, &whose].concat()
 }
 
-/// A command of options and values as one types it, an option a line.
-fn typed(words: &[&str]) -> String {
-    let mut typed = "  $ runbook request".to_owned();
-    for word in words {
-        let quoted = CommandLine::new(vec![(*word).to_owned()]);
-        let quoted = quoted.map(|quoted| quoted.to_string()).unwrap_or_default();
-        let before = if word.starts_with("--") {
-            " \\\n      "
-        } else {
-            " "
-        };
-        typed.extend([before, &quoted]);
+/// The command as one types it, an option a line.
+fn typed(options: &[(&str, &str)]) -> String {
+    let mut typed = "  $ runbook request --wait".to_owned();
+    for (name, value) in options {
+        let words = vec![(*name).to_owned(), (*value).to_owned()];
+        let quoted = CommandLine::new(words).map(|words| words.to_string());
+        typed.extend([" \\\n      ", &quoted.unwrap_or_default()]);
     }
     typed + "\n"
 }

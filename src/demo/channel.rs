@@ -58,12 +58,11 @@ pub(super) struct Press {
     pub(super) trouble: Option<String>,
 }
 
-/// One exchange between Slack and the server.
+/// One thing that has happened.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Entry {
     time: String,
-    /// Whether Slack has called the server, and not the server Slack.
-    from_slack: bool,
+    between: &'static str,
     what: String,
     outcome: String,
     well: bool,
@@ -148,30 +147,16 @@ impl Channel {
         }
     }
 
-    /// Notes that the server has called Slack.
-    pub(super) fn note_call(&mut self, method: &str, error: Option<&str>) {
-        self.note(Entry {
+    /// Notes what has happened between whom, and how it went.
+    pub(super) fn note(&mut self, between: &'static str, what: &str, went: Result<&str, &str>) {
+        let (Ok(outcome) | Err(outcome)) = went;
+        self.journal.push_back(Entry {
             time: clock::now().time_of_day(),
-            from_slack: false,
-            what: method.to_owned(),
-            outcome: error.unwrap_or("ok").to_owned(),
-            well: error.is_none(),
+            between,
+            what: what.to_owned(),
+            outcome: outcome.to_owned(),
+            well: went.is_ok(),
         });
-    }
-
-    /// Notes that Slack has called the server.
-    pub(super) fn note_delivery(&mut self, what: String, outcome: String, well: bool) {
-        self.note(Entry {
-            time: clock::now().time_of_day(),
-            from_slack: true,
-            what,
-            outcome,
-            well,
-        });
-    }
-
-    fn note(&mut self, entry: Entry) {
-        self.journal.push_back(entry);
         if self.journal.len() > ENTRIES {
             self.journal.pop_front();
         }

@@ -188,14 +188,10 @@ impl Slack {
                 || Err("the app is not installed yet".to_owned()),
                 |app| app.deliver(path, body),
             );
-            let millis = started.elapsed().as_millis();
-            let outcome = match &delivered {
-                Ok(_) => format!("200 in {millis} ms"),
-                Err(trouble) => trouble.clone(),
-            };
+            let within = format!("200 in {} ms", started.elapsed().as_millis());
             let mut state = slack.state();
-            let well = delivered.is_ok();
-            state.channel.note_delivery(what, outcome, well);
+            let went = delivered.as_ref().map(|_| &*within).map_err(String::as_str);
+            state.channel.note("Slack → server", &what, went);
             then(&mut state.channel, delivered);
             drop(state);
             slack.change();
@@ -240,4 +236,39 @@ fn callback(event: &Value) -> Body {
         "event_id": format!("Ev{}", fresh_ts()), "event_time": clock::now().unix(),
         "authorizations": [authorization], "event": event });
     Body::Json(body.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::demo::stand_in::StandIn;
+
+    #[test]
+    fn a_click_that_nobody_acknowledges_within_three_seconds_shows_a_warning() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", silent.local_addr().unwrap());
+        let slack = StandIn::start();
+        let secret = SigningSecret::new("secret").unwrap();
+        slack.install(App { server, secret }, mpsc::channel().0);
+        let row = json!({ "type": "actions", "block_id": "b", "elements": [
+            { "type": "button", "action_id": "approve", "value": "apr-1" }] });
+        slack.slack.state().channel.add(Message {
+            ts: "1.2".into(),
+            blocks: json!([row]),
+            ..Message::default()
+        });
+        let [alice, ..] = PEOPLE;
+        let clicked = slack.slack.click(alice, Some("1.2"), "b", "approve");
+        assert_eq!(clicked, Some(()));
+        let pressed = |state: &crate::demo::stand_in::State| {
+            (state.version, state.channel.presses[0].trouble.clone())
+        };
+        let (seen, trouble) = slack.slack.news(None, PATIENCE, pressed);
+        assert_eq!(trouble, None, "it waits");
+        let (_, trouble) = slack.slack.news(Some(seen), PATIENCE * 2, pressed);
+        assert!(trouble.unwrap().contains("did not acknowledge within 3 s"));
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::people::{BOT, CHANNEL, CHANNEL_NAME, PEOPLE, Person};
 use super::stand_in::{Failure, Mood, Slack, State, Times};
+use crate::approval::Risk;
 use crate::random;
 use crate::webhook::{Request, Response};
 
@@ -21,7 +22,7 @@ const NEWS: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// The agent is to ask again, at this risk level.
-    Ask(String),
+    Ask(Risk),
     /// From now on a denial has to say why, or need not.
     SayWhy(bool),
 }
@@ -73,7 +74,7 @@ impl Slack {
             "close" => self.close(person()?),
             "home" => self.open_home(person()?),
             "say" => self.say(person()?, text("text")?),
-            "ask" => self.wish(Wish::Ask(text("risk")?.to_owned()))?,
+            "ask" => self.wish(Wish::Ask(Risk::parse(text("risk")?)?))?,
             "policy" => {
                 let say_why = wish["sayWhy"].as_bool()?;
                 self.state().say_why.replace(say_why)?;

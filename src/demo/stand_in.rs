@@ -198,6 +198,15 @@ impl StandIn {
         state.wishes = Some(wishes);
     }
 
+    /// Lets the page tell what the agent has learnt.
+    pub fn note_agent(&self, id: &str, learnt: &str) {
+        self.slack
+            .state()
+            .channel
+            .note("the agent learns", id, Ok(learnt));
+        self.slack.change();
+    }
+
     /// The URL of the page.
     pub fn page(&self) -> String {
         self.slack.at("/")
@@ -222,11 +231,18 @@ impl StandIn {
         self.slack.submit(person, &values);
     }
 
-    /// A call by its number, from 0, as soon as it comes; `None` when no more will.
-    pub fn call(&self, number: usize) -> Option<Call> {
+    /// A call by its number, from 0, as soon as it comes; `None` when no more will, or not in time.
+    pub fn call(&self, number: usize, within: Option<Duration>) -> Option<Call> {
         let waiting = |state: &mut State| state.calls.len() <= number && !state.stopped;
-        let waited = self.slack.changed.wait_while(self.slack.state(), waiting);
-        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        let (state, changed) = (self.slack.state(), &self.slack.changed);
+        let state = match within {
+            Some(within) => changed
+                .wait_timeout_while(state, within, waiting)
+                .map_or_else(|error| error.into_inner().0, |(state, _)| state),
+            None => changed
+                .wait_while(state, waiting)
+                .unwrap_or_else(PoisonError::into_inner),
+        };
         state.calls.get(number).cloned()
     }
 
@@ -453,7 +469,8 @@ impl Slack {
         let mut state = self.state();
         let reply = state.reply(&mut call);
         let channel = &mut state.channel;
-        channel.note_call(&call.method, call.error.as_deref());
+        let went = call.error.as_deref().map_or(Ok("ok"), Err);
+        channel.note("server → Slack", &call.method, went);
         if call.error.is_none() {
             channel.show(&call);
         }
