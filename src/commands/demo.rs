@@ -77,8 +77,9 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let end = webhook::serve(&server, &stage.environment, |ready| {
         // The demo goes on where nothing can be printed.
         let _ = print(&webhook::banner(ready.port, &ready.public_url));
+        let wishes = stage.install(ready.port);
         let _ = print(&stage.welcome(auto));
-        stage.begin(auto, ready.port, ready.happened, told);
+        stage.begin(auto, wishes, ready.happened, told);
     });
     match (end?, auto, told_all.try_recv()) {
         (exit, None, _) | (exit, Some(_), Ok(())) => Ok(exit),
@@ -171,16 +172,27 @@ impl Stage {
         )
     }
 
-    /// Starts the threads that tell the story, play the agent, and do what people want.
-    fn begin(&self, auto: Option<Choice>, port: u16, server: Sender<Event>, told: Sender<()>) {
+    /// Makes the server at this port the app's own. What people want comes out; first of all, a request.
+    fn install(&self, port: u16) -> Receiver<Wish> {
         let (wish, wishes) = mpsc::channel();
+        // Its other end is here.
+        let _ = wish.send(Wish::Ask(Risk::High));
         let app = App {
             server: format!("http://127.0.0.1:{port}"),
             secret: self.secret.clone(),
         };
-        // The first request, as if somebody had wanted it.
-        let _ = wish.send(Wish::Ask(Risk::High));
         self.slack.install(app, wish);
+        wishes
+    }
+
+    /// Starts the threads that tell the story, play the agent, and do what people want.
+    fn begin(
+        &self,
+        auto: Option<Choice>,
+        wishes: Receiver<Wish>,
+        server: Sender<Event>,
+        told: Sender<()>,
+    ) {
         let (agent, knows) = mpsc::channel();
         let (teller, player, stop) = (self.clone(), self.clone(), server.clone());
         thread::spawn(move || player.fulfil(&wishes, &server, &agent));
