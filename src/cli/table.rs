@@ -266,7 +266,8 @@ pub const COMMANDS: &[Command] = &[
         summary: "the whole story on this machine, without Slack",
         about: "Starts a real server on loopback and plays Slack before it: a page shows the channel, and a click\n\
                 there reaches the server as Slack would send it. An agent asks; this terminal tells the story.\n\
-                Everything is written to a temporary directory, which is removed at the end.",
+                Everything is written to a temporary directory, which is removed at the end. It has a policy of\n\
+                its own, unless --config names another.",
         options: &[
             Opt::new(
                 "--auto",
