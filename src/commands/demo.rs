@@ -74,12 +74,12 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let stage = Stage::set(parsed, &place, slack)?;
     let (told, told_all) = mpsc::channel();
     let server = stage.command("webhook", &["--host", "127.0.0.1", "--port", "0"])?;
-    let end = webhook::serve(&server, &stage.environment, |ready| {
+    let end = webhook::serve(&server, &stage.environment, &mut |ready| {
         // The demo goes on where nothing can be printed.
         let _ = print(&webhook::banner(ready.port, &ready.public_url));
         let wishes = stage.install(ready.port);
         let _ = print(&stage.welcome(auto));
-        stage.begin(auto, wishes, ready.happened, told);
+        stage.begin(auto, wishes, ready.happened, told.clone());
     });
     match (end?, auto, told_all.try_recv()) {
         (exit, None, _) | (exit, Some(_), Ok(())) => Ok(exit),

@@ -52,7 +52,7 @@ pub(super) struct Ready {
 /// The configuration is wrong; the directory, the port or the system's threads cannot be had; or
 /// the workers fail later.
 pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
-    serve(parsed, environment, |ready| {
+    serve(parsed, environment, &mut |ready| {
         // Clicks can be decided where nothing can be printed.
         let _ = print(&banner(ready.port, &ready.public_url));
     })
@@ -65,7 +65,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
 pub(super) fn serve(
     parsed: &Parsed,
     environment: &Environment,
-    tell_ready: impl FnOnce(Ready),
+    tell_ready: &mut dyn FnMut(Ready),
 ) -> Result<Exit, Complaint> {
     let mut settings = config::webhook(parsed, environment)?;
     let tls = settings

@@ -3,12 +3,16 @@
 //! Other websites in the same browser must neither read it nor click on it: only requests that name this very address
 //! as their host are answered, and only those of the page itself may change anything. Nothing comes from elsewhere.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::people::{BOT, CHANNEL, CHANNEL_NAME, PEOPLE, Person};
+use super::channel::{Entry, Message, Press};
+use super::people::{BOT, CHANNEL_NAME, PEOPLE, Person};
+use super::preview::Sample;
 use super::stand_in::{Failure, Mood, Slack, State, Times};
 use crate::approval::Risk;
 use crate::random;
@@ -48,7 +52,11 @@ impl Slack {
             ("GET", "/state") => {
                 let seen = request.target.split_once("?seen=");
                 let seen = seen.and_then(|(_, seen)| seen.parse().ok());
-                Response::json(200, &self.news(seen, NEWS, shown))
+                Response {
+                    status: 200,
+                    headers: vec![("Content-Type", "application/json".into())],
+                    body: self.news(seen, NEWS, shown),
+                }
             }
             ("POST", path) => {
                 let from_page = only(request, "origin") == Some(&*format!("http://{host}"))
@@ -112,13 +120,41 @@ impl Slack {
 }
 
 /// What the page shows.
-fn shown(state: &State) -> Value {
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    version: u64,
+    bot: &'static str,
+    people: &'a [Person],
+    channel: &'static str,
+    mood: Mood,
+    say_why: Option<bool>,
+    samples: Option<&'a [Sample]>,
+    messages: &'a VecDeque<Message>,
+    homes: &'a BTreeMap<String, Value>,
+    dialogs: &'a BTreeMap<String, Value>,
+    presses: &'a [Press],
+    journal: &'a VecDeque<Entry>,
+}
+
+fn shown(state: &State) -> Vec<u8> {
     let channel = &state.channel;
-    json!({ "version": state.version, "bot": BOT, "people": PEOPLE,
-        "channel": { "id": CHANNEL, "name": CHANNEL_NAME },
-        "mood": state.mood, "sayWhy": state.say_why, "preview": state.samples.is_some(), "samples": state.samples,
-        "messages": channel.messages, "homes": channel.homes, "dialogs": channel.dialogs,
-        "presses": channel.presses, "journal": channel.journal })
+    let shown = Shown {
+        version: state.version,
+        bot: BOT,
+        people: &PEOPLE,
+        channel: CHANNEL_NAME,
+        mood: state.mood,
+        say_why: state.say_why,
+        samples: state.samples.as_deref(),
+        messages: &channel.messages,
+        homes: &channel.homes,
+        dialogs: &channel.dialogs,
+        presses: &channel.presses,
+        journal: &channel.journal,
+    };
+    // Texts and numbers only: there is nothing that JSON could not say.
+    serde_json::to_vec(&shown).unwrap_or_default()
 }
 
 fn html() -> Response {

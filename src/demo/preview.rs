@@ -7,14 +7,17 @@ use super::block_kit::{check_message, check_view};
 use super::people::PEOPLE;
 use super::stand_in::StandIn;
 use crate::approval::{
-    Approval, ApprovalId, GroupId, LevelRule, Person, Policy, Refusal, Risk, Route, Status, UserId,
+    Approval, ApprovalId, GroupId, LevelRule, Person, Policy, Refusal, Route, Status, UserId,
 };
-use crate::clock::{self, Timestamp};
+use crate::clock;
 use crate::slack::dialog::{Subject, ask_why};
 use crate::slack::message::{Asking, Message, Occasion};
 use crate::slack::notice::{Notice, private};
 use crate::slack::text::Mention;
 use crate::slack::{home, mention};
+
+/// What is shown as what, in the order of the page.
+const PLAN: &str = include_str!("preview.json");
 
 /// One thing that people may see.
 #[derive(Clone, Debug, Serialize)]
@@ -73,184 +76,79 @@ impl Sample {
 }
 
 fn samples() -> Vec<Sample> {
-    [requests(), outcomes(), answers(), views(), words()].concat()
+    let plan: Value = serde_json::from_str(PLAN).unwrap_or_default();
+    let shown = plan["shown"].as_array().into_iter().flatten();
+    let shown = shown.filter_map(|shown| sample(&plan["sample"], shown));
+    shown.chain(words()).collect()
 }
 
-fn requests() -> Vec<Sample> {
-    let open = Policy::default();
-    let named = policy();
-    let everybody: Vec<Mention> = ["U061F7AUR", "S0ONCALL1"]
-        .iter()
-        .filter_map(|id| Mention::parse(id))
-        .collect();
-    let ask = |caption: &str, changes: Value, policy: &Policy, mention: &[Mention]| {
-        let approval = approval(&changes)?;
-        let asking = Asking { policy, mention };
-        let occasion = match approval.votes() {
-            [] => Occasion::Posted,
-            _ => Occasion::Updated,
-        };
-        Some(Sample::message(
-            caption,
-            &Message::request(&approval, asking, occasion),
-        ))
+/// What one line of the plan wants to see.
+fn sample(whole: &Value, plan: &Value) -> Option<Sample> {
+    let caption = plan["caption"].as_str()?;
+    let of = plan["of"].as_array()?.iter();
+    let of: Option<Vec<Approval>> = of.map(|changes| approval(whole, changes, plan)).collect();
+    let of = of?;
+    let mention = plan["mention"].as_array().into_iter().flatten();
+    let mention = mention.filter_map(|id| Mention::parse(id.as_str()?));
+    let mention: Vec<Mention> = mention.collect();
+    let first = || of.first();
+    let message = match plan["as"].as_str()? {
+        "request" => {
+            let occasion = match first()?.votes() {
+                [] => Occasion::Posted,
+                _ => Occasion::Updated,
+            };
+            let policy = policy(plan["approvers"] == true);
+            let asking = Asking {
+                policy: &policy,
+                mention: &mention,
+            };
+            Message::request(first()?, asking, occasion)
+        }
+        "outcome" => Message::outcome(first()?),
+        "reminder" => Message::reminder(first()?, &mention),
+        "retired" => Message::retired(first()?),
+        "help" => mention::help(),
+        "pending" => mention::pending(&of),
+        "status" => mention::status(first()?),
+        "unknown" => mention::unknown(),
+        "home" => return Some(Sample::view(caption, &home::view(&of))),
+        "dialog" => {
+            let subject = Subject {
+                id: first()?.id().clone(),
+                route: Route::default(),
+                seen: None,
+                may_precede_file: false,
+            };
+            let view = ask_why(&subject, Some(first()?.operation()));
+            return Some(Sample::view(caption, &view));
+        }
+        _ => return None,
     };
-    let long = "Scale every service of the shop for the sale. ".repeat(200);
-    let command = ["psql", "orders", "-c", "DROP INDEX orders_by_date"];
-    let vote = json!({ "decision": "approve", "at": clock::now(),
-        "by": { "id": PEOPLE[0].id, "username": "alice", "name": "Alice" } });
-    let risky = Risk::ALL.iter().filter_map(|risk| {
-        let risk = risk.word();
-        ask(
-            &format!("A request: {risk} risk"),
-            json!({ "riskLevel": risk }),
-            &open,
-            &[],
-        )
-    });
-    let others = [
-        ask(
-            "A request for two approvers",
-            json!({ "riskLevel": "critical" }),
-            &named,
-            &[],
-        ),
-        ask(
-            "One of two has approved",
-            json!({ "riskLevel": "critical", "decisions": [vote] }),
-            &named,
-            &[],
-        ),
-        ask(
-            "A command, and people to notify",
-            json!({ "command": command, "directory": "/srv/orders",
-            "resource": "db-orders-1", "estimatedImpact": "slow reports for an hour" }),
-            &named,
-            &everybody,
-        ),
-        ask(
-            "Nothing but an operation",
-            json!({ "args": null, "description": null, "riskLevel": "low",
-            "rollbackCommand": null, "requestedBy": null, "investigationId": null }),
-            &open,
-            &[],
-        ),
-        ask(
-            "Far too long, and not to be trusted",
-            json!({ "description": long,
-            "requestedBy": "<!channel> *boss* `x`", "rollbackCommand": "``` & <@U061F7AUR>" }),
-            &open,
-            &[],
-        ),
-    ];
-    risky.chain(others.into_iter().flatten()).collect()
+    Some(Sample::message(caption, &message))
 }
 
-fn outcomes() -> Vec<Sample> {
-    let decided = |caption: &str, status: &str, changes: Value| {
-        let mut all = json!({ "status": status, "decidedAt": clock::now(),
-            "decidedBy": { "id": PEOPLE[0].id, "username": "alice", "name": "Alice" } });
-        merge(&mut all, &changes);
-        Some(Sample::message(
-            caption,
-            &Message::outcome(&approval(&all)?),
-        ))
-    };
-    let ran = |caption: &str, mut how: Value| {
-        how["executedAt"] = clock::now().to_string().into();
-        decided(caption, "approved", how)
-    };
-    let pending = approval(&json!({}));
-    let mentioned: Vec<Mention> = Mention::parse(PEOPLE[0].id).into_iter().collect();
-    let others = pending.iter().flat_map(|approval| {
-        [
-            Sample::message(
-                "A reminder, in its thread",
-                &Message::reminder(approval, &mentioned),
-            ),
-            Sample::message("The request has changed", &Message::retired(approval)),
-        ]
-    });
-    [
-        decided("Granted", "approved", json!({})),
-        ran("It went well", json!({ "exitCode": 0, "durationMs": 4500 })),
-        ran("It failed", json!({ "exitCode": 3, "durationMs": 70 })),
-        ran(
-            "It could not be started",
-            json!({ "executionError": "no such file or directory" }),
-        ),
-        decided(
-            "Denied",
-            "denied",
-            json!({ "reason": "Not during the sale" }),
-        ),
-        decided("Expired", "expired", json!({ "decidedBy": null })),
-        decided(
-            "Withdrawn",
-            "cancelled",
-            json!({ "reason": "whoever asked went away",
-            "decidedBy": { "id": "cli:deploy", "username": "deploy", "name": "deploy" } }),
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(others)
-    .collect()
-}
-
-/// What is said when the app is mentioned.
-fn answers() -> Vec<Sample> {
-    let two: Vec<Approval> = [json!({}), json!({ "riskLevel": "critical" })]
-        .iter()
-        .filter_map(approval)
-        .collect();
-    let denied = approval(
-        &json!({ "status": "denied", "decidedAt": clock::now(), "reason": "Not now",
-        "decidedBy": { "id": PEOPLE[1].id, "username": "bob", "name": "Bob" } }),
-    );
-    let answer = |caption: &str, message: &Message| {
-        Sample::message(&format!("Asked for {caption}"), message)
-    };
-    let mut answers = vec![
-        answer("help", &mention::help()),
-        answer("what is pending: nothing", &mention::pending(&[])),
-        answer("what is pending", &mention::pending(&two)),
-        answer("a status that is none", &mention::unknown()),
-    ];
-    answers.extend(two.iter().take(1).chain(&denied).map(|approval| {
-        answer(
-            &format!("a status: {}", approval.status().word()),
-            &mention::status(approval),
-        )
-    }));
-    answers
-}
-
-fn views() -> Vec<Sample> {
-    let two: Vec<Approval> = [
-        json!({ "riskLevel": "critical" }),
-        json!({ "riskLevel": "low" }),
-    ]
-    .iter()
-    .filter_map(approval)
-    .collect();
-    let dialog = approval(&json!({})).map(|approval| {
-        let subject = Subject {
-            id: approval.id().clone(),
-            route: Route::default(),
-            seen: None,
-            may_precede_file: false,
-        };
-        Sample::view(
-            "The dialog behind Deny",
-            &ask_why(&subject, Some(approval.operation())),
-        )
-    });
-    let homes = [
-        Sample::view("Home tab", &home::view(&two)),
-        Sample::view("Home tab, with nothing to do", &home::view(&[])),
-    ];
-    homes.into_iter().chain(dialog).collect()
+/// The documented sample with changes, where null takes a field away; `None` when that is no approval.
+fn approval(whole: &Value, changes: &Value, plan: &Value) -> Option<Approval> {
+    let mut all = whole.as_object()?.clone();
+    if changes["status"].is_string() {
+        let alice = json!({ "id": PEOPLE[0].id, "username": "alice", "name": "Alice" });
+        all.insert("decidedBy".into(), alice);
+        all.insert("decidedAt".into(), "2024-01-15T15:30:45Z".into());
+    }
+    for (name, value) in changes.as_object()? {
+        match (value, plan["repeat"].as_u64()) {
+            (Value::Null, _) => drop(all.shift_remove(name)),
+            (Value::String(text), Some(times)) if name == "description" => {
+                let long = text.repeat(usize::try_from(times).ok()?);
+                all.insert(name.clone(), long.into());
+            }
+            _ => drop(all.insert(name.clone(), value.clone())),
+        }
+    }
+    let id = ApprovalId::parse(all.get("id")?.as_str()?)?;
+    let bytes = Value::Object(all).to_string();
+    Approval::parse(&id, bytes.as_bytes()).ok()
 }
 
 fn words() -> Vec<Sample> {
@@ -308,35 +206,11 @@ fn words() -> Vec<Sample> {
     ]
 }
 
-/// The documented sample with these changes; `None` when that is no approval.
-fn approval(changes: &Value) -> Option<Approval> {
-    let id = ApprovalId::parse("apr-abc123")?;
-    let mut all = json!({ "id": id, "operation": "scale_ecs_service",
-        "description": "Scale checkout-api (4 → 8 tasks)",
-        "args": { "service": "checkout-api", "desiredCount": 8 }, "riskLevel": "high",
-        "requestedBy": "runbook-agent", "investigationId": "PD-12345",
-        "rollbackCommand": "aws ecs update-service --desired-count 4",
-        "requestedAt": clock::now(), "expiresAt": later(), "status": "pending" });
-    merge(&mut all, changes);
-    Approval::parse(&id, all.to_string().as_bytes()).ok()
-}
-
-fn later() -> Timestamp {
-    clock::now() + std::time::Duration::from_secs(300)
-}
-
-/// Null takes a field away.
-fn merge(all: &mut Value, changes: &Value) {
-    for (name, value) in changes.as_object().into_iter().flatten() {
-        match (value, all.as_object_mut()) {
-            (Value::Null, Some(all)) => drop(all.shift_remove(name)),
-            _ => all[name] = value.clone(),
-        }
+/// Anyone; or two people and a group, and a critical request needs two.
+fn policy(named: bool) -> Policy {
+    if !named {
+        return Policy::default();
     }
-}
-
-/// Two people and a group; a critical request needs two.
-fn policy() -> Policy {
     let users = PEOPLE[..2]
         .iter()
         .filter_map(|person| UserId::parse(person.id));
