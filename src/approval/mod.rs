@@ -8,6 +8,7 @@ mod command;
 mod decide;
 mod digest;
 mod document;
+mod entry;
 mod id;
 mod owed;
 mod policy;
@@ -17,8 +18,9 @@ pub use command::{CommandLine, Run};
 pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
 pub use digest::Digest;
 pub use document::{Approval, Damage, Vote, parse_object};
+pub use entry::{Entry, Event, Origin, Principal, Sent, Station};
 pub use id::ApprovalId;
-pub use owed::{Effect, Owed};
+pub use owed::{Effect, Owed, Unrecorded};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};
 pub use reminder::OpenLife;
 

@@ -26,15 +26,15 @@ pub use execute::{Ended, claim, execute, note_end};
 pub use wait::{Waited, note_agent, wait};
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::approval::{Approval, ApprovalId, Effect, Owed, Status};
-use crate::effects::{Attempt, Terms, carry_out, refused, undone};
-use crate::store::{MessagePath, Store, StoreError};
+use crate::effects::{Attempt, Terms, carry_out, record, refused, undone};
+use crate::store::{Caution, MessagePath, Store, StoreError};
 
 /// How messages change of what is decided here: by a token, be it not ours. A server that has one does
 /// what this process leaves owed.
@@ -134,6 +134,26 @@ impl Desk<'_> {
         }
     }
 
+    /// Tries once to add to the audit log what this process owes to it. Who may not write there leaves
+    /// that to a server.
+    fn record(&self, approval: &Approval) {
+        if approval.unrecorded().next().is_none() {
+            return;
+        }
+        let id = approval.id().clone();
+        for (id, error) in record(self.store, &[(id, Caution::New)]) {
+            match &error {
+                StoreError::Io { error, .. } if error.kind() == ErrorKind::PermissionDenied => {
+                    log::debug!(approvalId:% = id; "The audit log is left to a server");
+                }
+                error => {
+                    log::warn!(approvalId:% = id, reason:% = error;
+                        "The audit log cannot be added to, which is left to a server");
+                }
+            }
+        }
+    }
+
     /// Tries once to do what this process owes for an approval, or one that is gone, and has the means
     /// for. A server does the rest as soon as this process is gone.
     pub fn follow_up(&self, approval: &Approval) {
@@ -144,6 +164,7 @@ impl Desk<'_> {
             None
         };
         let approval = taken.as_ref().unwrap_or(approval);
+        self.record(approval);
         for effect in [Effect::UpdateMessage, Effect::NotifyAgent] {
             let able = match effect {
                 Effect::NotifyAgent => self.terms.callbacks.secret.is_some(),

@@ -124,6 +124,16 @@ pub const KEYS: &[Key] = &[
         "how long a decided approval stays in place before it is archived",
     ),
     key(
+        "approvals.auditDir",
+        "beside the pending directory",
+        "the directory of the audit log, approvals.jsonl",
+    ),
+    key(
+        "approvals.auditFileBytes",
+        "268435456",
+        "size from which a file of the audit log is put away and a new one begun",
+    ),
+    key(
         "webhook.host",
         "0.0.0.0",
         "address to bind to; --host comes first",

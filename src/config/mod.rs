@@ -7,7 +7,7 @@ mod file;
 mod keys;
 mod safety;
 
-pub use environment::{Environment, ignores, unix_user, working_directory};
+pub use environment::{Environment, ignores, station, working_directory};
 pub use keys::{KEYS, Key};
 
 use std::collections::HashSet;
@@ -27,6 +27,7 @@ use crate::outgoing::{Caller, Proxy};
 use crate::slack::api::{self, BotToken, Client};
 use crate::slack::signature::SigningSecret;
 use crate::slack::text::Mention;
+use crate::store::Site;
 use crate::webhook::tls::PairPaths;
 use crate::webhook::{Limits, Network};
 use file::ConfigFile;
@@ -45,7 +46,7 @@ pub struct WebhookSettings {
     pub limits: Limits,
     /// Where the workers' socket stands while it is being connected.
     pub temporary_dir: PathBuf,
-    pub pending_dir: PathBuf,
+    pub site: Site,
     pub keep_decided: Duration,
     pub signing_secrets: Vec<SigningSecret>,
     /// The one Slack app that is served, if it is named.
@@ -62,7 +63,7 @@ pub struct WebhookSettings {
 /// What the commands need to know that ask, look or decide from the terminal.
 #[derive(Debug)]
 pub struct ClientSettings {
-    pub pending_dir: PathBuf,
+    pub site: Site,
     pub terms: Terms,
     /// The levels that need a human.
     pub require_approval: Vec<Risk>,
@@ -181,7 +182,7 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         trusted_proxies: networks(&file, "webhook.trustedProxies")?,
         limits: limits(&file)?,
         temporary_dir: temporary_dir(environment),
-        pending_dir: pending_dir(&sources),
+        site: site(&sources)?,
         keep_decided: file
             .parsed(
                 "approvals.keepDecided",
@@ -224,7 +225,7 @@ pub fn client(
         file: &file,
     };
     Ok(ClientSettings {
-        pending_dir: pending_dir(&sources),
+        site: site(&sources)?,
         terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
         warnings: file.warnings.clone(),
@@ -419,6 +420,28 @@ fn find_file(parsed: &Parsed, environment: &Environment) -> Result<ConfigFile, C
 pub fn temporary_dir(environment: &Environment) -> PathBuf {
     let named = environment.os_value("TMPDIR");
     named.map_or("/tmp".into(), PathBuf::from)
+}
+
+/// Where approvals and the audit log are.
+fn site(sources: &Sources<'_>) -> Result<Site, Complaint> {
+    /// Half a million events.
+    const FILE_BYTES: u64 = 256 << 20;
+    let expected = "a number of bytes, at least 4096";
+    let file_bytes = sources
+        .file
+        .parsed("approvals.auditFileBytes", expected, |text| {
+            text.parse().ok().filter(|bytes| *bytes >= 4096)
+        })?;
+    Ok(Site {
+        path: pending_dir(sources),
+        audit: sources
+            .file
+            .text("approvals.auditDir")?
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        audit_file_bytes: file_bytes.unwrap_or(FILE_BYTES),
+        station: station(),
+    })
 }
 
 fn pending_dir(sources: &Sources) -> PathBuf {

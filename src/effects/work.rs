@@ -51,6 +51,10 @@ pub(super) enum Task {
 impl Effects {
     /// Takes up what this process owes for an approval.
     pub(super) fn push_owed(&self, approval: &Approval) {
+        let is_ours = |owner: &str| owner == self.store.owner();
+        if approval.unrecorded().any(|one| is_ours(&one.owner)) {
+            self.ledger.push(approval.id().clone());
+        }
         for owed in approval
             .owed()
             .filter(|owed| owed.owner == self.store.owner())

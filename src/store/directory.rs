@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::audit::AuditLog;
 use super::ballots::Ballots;
 use super::events::Events;
 use super::follow::Follower;
@@ -15,10 +16,10 @@ use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
-    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
+    Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
     StoreError, Updated, durable, lock, watch,
 };
-use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
+use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, Station, Status, parse_object};
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
@@ -27,9 +28,23 @@ const REUSED: usize = 16;
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
 
+/// Where a store is, and who uses it.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// The pending directory.
+    pub path: PathBuf,
+    /// The directory of the audit log; beside the pending one when absent.
+    pub audit: Option<PathBuf>,
+    /// Size from which a file of the audit log is put away, in bytes.
+    pub audit_file_bytes: u64,
+    pub station: Station,
+}
+
 /// See [`Store`].
 pub struct Directory {
     path: PathBuf,
+    station: Station,
+    audit: AuditLog,
     owner: String,
     /// Absent until something is written: who only looks leaves no trace.
     home: Mutex<Option<Home>>,
@@ -67,10 +82,11 @@ impl Directory {
     ///
     /// # Errors
     /// When it cannot be made, locked or written.
-    pub fn open(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
-        Self::make(path)?;
-        let directory = Self::at(path, keep_decided)?;
+    pub fn open(site: &Site, keep_decided: Duration) -> Result<Self, StoreError> {
+        Self::make(&site.path)?;
+        let directory = Self::at(site, keep_decided)?;
         directory.settle_in()?;
+        directory.audit.prepare()?;
         directory
             .clear_up()
             .map_err(io_error("clear up the pending directory"))?;
@@ -81,9 +97,9 @@ impl Directory {
     ///
     /// # Errors
     /// When it is not there or cannot be entered.
-    pub fn visit(path: &Path) -> Result<Self, StoreError> {
+    pub fn visit(site: &Site) -> Result<Self, StoreError> {
         // Only who serves it moves anything to the archive.
-        Self::at(path, Duration::MAX)
+        Self::at(site, Duration::MAX)
     }
 
     /// Makes the directory, unless it is there.
@@ -95,12 +111,16 @@ impl Directory {
         made.map_err(io_error("make the pending directory"))
     }
 
-    fn at(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
-        let path = path
+    fn at(site: &Site, keep_decided: Duration) -> Result<Self, StoreError> {
+        let path = site
+            .path
             .canonicalize()
             .map_err(io_error("find the pending directory"))?;
+        let audit = site.audit_folder(&path);
         let network = watch::is_network_filesystem(&path);
         Ok(Self {
+            station: site.station.clone(),
+            audit: AuditLog::of(&audit, site.audit_file_bytes),
             owner: lock::fresh_name().map_err(io_error("get random bytes"))?,
             home: Mutex::new(None),
             locks: Locks::of(&path),
@@ -168,6 +188,7 @@ impl Directory {
                 }
             }
         }
+        self.audit.clear_up(clock::now());
         self.answers.deliver_late(&self.locks);
         for owner in self.locks.owners()? {
             let needed = self.ballots.are_owned_by(&owner);
@@ -342,6 +363,14 @@ impl Directory {
     }
 }
 
+impl Site {
+    /// The directory of the audit log of this pending directory.
+    pub fn audit_folder(&self, pending: &Path) -> PathBuf {
+        let beside = || pending.parent().unwrap_or(pending).join("audit");
+        self.audit.clone().unwrap_or_else(beside)
+    }
+}
+
 impl Home {
     /// Makes our folders in the directory and announces this process there.
     fn move_in(path: &Path, locks: &Locks, owner: &str) -> Result<Self, StoreError> {
@@ -365,6 +394,14 @@ fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
 impl Store for Directory {
     fn owner(&self) -> &str {
         &self.owner
+    }
+
+    fn station(&self) -> &Station {
+        &self.station
+    }
+
+    fn record(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError> {
+        self.audit.append(entries, caution)
     }
 
     fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
@@ -477,13 +514,19 @@ impl Store for Directory {
         if proven.is_some_and(|at| clock::tick().duration_since(at) < PROOF) {
             return Ok(());
         }
-        // A page of bytes: an empty file can often be made on a disk that is full.
-        let probe = self.path.join(self.temporary());
-        let written = std::fs::write(&probe, [b' '; 4096]);
-        let removed = std::fs::remove_file(&probe);
-        written
-            .and(removed)
-            .map_err(io_error("write to the pending directory"))?;
+        for (folder, what) in [
+            (&*self.path, "write to the pending directory"),
+            (
+                self.audit.folder(),
+                "write to the directory of the audit log",
+            ),
+        ] {
+            // A page of bytes: an empty file can often be made on a disk that is full.
+            let probe = folder.join(self.temporary());
+            let written = std::fs::write(&probe, [b' '; 4096]);
+            let removed = std::fs::remove_file(&probe);
+            written.and(removed).map_err(io_error(what))?;
+        }
         *proven = Some(clock::tick());
         Ok(())
     }
