@@ -1,7 +1,7 @@
 //! What Slack shows, drawn for a terminal: a message is a box, a private word a line.
 
 use serde_json::Value;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::UnicodeWidthChar;
 
 use super::call::Call;
 use super::people::{BOT, PEOPLE};
@@ -40,7 +40,7 @@ pub fn picture(call: &Call) -> Option<String> {
 fn draw(blocks: &[Value]) -> String {
     let bar = "─".repeat(WIDTH);
     let line = |text: &str| {
-        let gap = " ".repeat((WIDTH - 2).saturating_sub(text.width()));
+        let gap = " ".repeat((WIDTH - 2).saturating_sub(width(text)));
         format!("│ {text}{gap} │\n")
     };
     let mut drawn = format!("┌{bar}┐\n");
@@ -111,7 +111,7 @@ fn wrap(text: &str, indent: &str) -> Vec<String> {
             let word = Printable(word).to_string();
             if line.trim().is_empty() {
                 line += &word;
-            } else if line.width() + 1 + word.width() <= room {
+            } else if width(&line) + 1 + width(&word) <= room {
                 line = format!("{line} {word}");
             } else {
                 lines.push(line);
@@ -121,6 +121,11 @@ fn wrap(text: &str, indent: &str) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// Columns of a terminal.
+fn width(text: &str) -> usize {
+    text.chars().filter_map(UnicodeWidthChar::width).sum()
 }
 
 /// mrkdwn as people read it: names for ids, characters for entities.
@@ -154,7 +159,7 @@ mod tests {
                 { "text": { "text": "✅ Approve" } }, { "text": { "text": "❌ Deny" } }] }),
         ]);
         assert!(
-            drawn.lines().all(|line| line.width() == WIDTH + 2),
+            drawn.lines().all(|line| width(line) == WIDTH + 2),
             "{drawn}"
         );
         assert!(drawn.contains("│ by @alice "), "{drawn}");
