@@ -43,6 +43,10 @@ pub(super) struct Ready {
     pub(super) port: u16,
     pub(super) public_url: String,
     /// What is sent here happens to it.
+    #[cfg_attr(
+        not(feature = "demo"),
+        expect(dead_code, reason = "nobody else sends anything")
+    )]
     pub(super) happened: Sender<Event>,
 }
 
