@@ -218,12 +218,6 @@ fn while_slack_hangs_members_are_refused_in_time_and_nobody_else_waits() {
 fn however_slack_fails_the_click_is_refused_and_the_next_one_decides() {
     let scene = Scene::with(OPS, |_| ());
     for (n, (failure, reason)) in [
-        (
-            Failure::RateLimited {
-                retry_after_seconds: 30,
-            },
-            "rate limited for 30 s",
-        ),
         (Failure::NotOk("missing_scope"), "refused: missing_scope"),
         (
             Failure::NotOk("no_such_subteam"),
@@ -263,6 +257,23 @@ fn however_slack_fails_the_click_is_refused_and_the_next_one_decides() {
         .answer(LIST, json!({"ok": true, "users": ["U0GRACE"]}));
     scene.click(&approve("U0GRACE", "apr-odd"));
     assert_eq!(scene.outcome("apr-odd"), "approved");
+}
+
+#[test]
+fn slacks_patience_holds_for_every_question_about_groups() {
+    let scene = Scene::with(OPS, ops);
+    let patience = Failure::RateLimited {
+        retry_after_seconds: 30,
+    };
+    scene.slack.fail_method(LIST, patience, Times::Next(1));
+    for id in ["apr-1", "apr-2"] {
+        scene.file(id, &json!({}));
+        let word = scene.word(&approve("U0GRACE", id));
+        assert!(word.contains(NOT_IN_TIME), "{word}");
+        assert!(scene.server.log().contains("rate limited for 30 s"));
+        assert_eq!(scene.status(id), "pending");
+    }
+    assert_eq!(scene.slack.calls_of(LIST).len(), 1);
 }
 
 /// Either is right after a crash: whoever takes a click over may come too late for it.

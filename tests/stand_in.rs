@@ -157,10 +157,16 @@ impl StandIn {
         self.slack.state().plan(Some(method), failure, times);
     }
 
+    /// Lets every call about this channel hang until [`StandIn::recover`].
+    pub fn hang_channel(&self, channel: &'static str) {
+        self.slack.state().hanging.push(channel);
+    }
+
     /// Forgets every failure and lets go of the calls that hang.
     pub fn recover(&self) {
         let mut state = self.slack.state();
         state.planned.clear();
+        state.hanging.clear();
         state.recoveries += 1;
         self.slack.changed.notify_all();
     }
@@ -246,6 +252,7 @@ struct State {
     groups: HashMap<String, Vec<String>>,
     guests: HashMap<String, Guest>,
     planned: Vec<Planned>,
+    hanging: Vec<&'static str>,
     held: Vec<&'static str>,
     recoveries: u64,
     connections: HashMap<u64, TcpStream>,
@@ -413,6 +420,7 @@ impl Default for State {
             groups: HashMap::new(),
             guests: HashMap::new(),
             planned: Vec::new(),
+            hanging: Vec::new(),
             held: Vec::new(),
             recoveries: 0,
             connections: HashMap::new(),
@@ -450,7 +458,11 @@ impl State {
     }
 
     fn reply(&mut self, call: &mut Call) -> Reply {
-        let failure = self.next_failure(&call.method);
+        let failure = if self.hanging.contains(&call.argument("channel")) {
+            Some(Failure::Hang)
+        } else {
+            self.next_failure(&call.method)
+        };
         if let Some(failure) = failure.filter(|failure| !matches!(failure, Failure::Late)) {
             call.error = Some(format!("{failure:?}"));
             return self.failed(failure);

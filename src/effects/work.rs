@@ -9,9 +9,9 @@ use super::carry_out::{Attempt, Note, carry_out, note_down, refused, undone};
 use super::queue::{Job, Queue};
 use super::tell::Way;
 use super::{Effects, HORIZON};
-use crate::approval::{Approval, ApprovalId, Ballot, Effect, Status};
+use crate::approval::{Approval, ApprovalId, Ballot, Effect, Owed, Status};
 use crate::clock;
-use crate::outgoing::CallError;
+use crate::outgoing::{CallError, Url};
 use crate::random;
 use crate::slack::api::is_about_credentials;
 use crate::slack::event::Mention;
@@ -51,12 +51,25 @@ pub(super) enum Task {
 impl Effects {
     /// Takes up what this process owes for an approval.
     pub(super) fn push_owed(&self, approval: &Approval) {
-        for owed in approval
-            .owed()
-            .filter(|owed| owed.owner == self.store.owner())
-        {
+        let terms = self.terms();
+        let ours = |owed: &Owed| owed.owner == self.store.owner();
+        for owed in approval.owed().filter(ours) {
+            let (queue, destination) = match owed.effect {
+                Effect::NotifyAgent => {
+                    let url = approval.text("callbackUrl").and_then(Url::parse);
+                    (&self.calling, url.map(|url| url.origin().to_owned()))
+                }
+                Effect::PostMessage
+                | Effect::UpdateMessage
+                | Effect::RetireMessage
+                | Effect::Remind => {
+                    let channel = owed.route.channel.as_deref();
+                    let channel = channel.or(terms.channel_of(approval));
+                    (&self.queue, channel.map(str::to_owned))
+                }
+            };
             let task = Task::Owed(approval.id().clone(), owed.effect);
-            self.queue.push(Job::new(task, HORIZON * 2));
+            queue.push(Job::new(task, HORIZON * 2).to(destination));
         }
     }
 
