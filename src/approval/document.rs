@@ -254,7 +254,8 @@ impl Approval {
             external: ballot.voter.external,
             at,
             reason: ballot.reason.clone(),
-            seen: ballot.seen,
+            // A message that is not ours showed what the file says.
+            seen: ballot.seen.or_else(|| Some(self.digest())),
         };
         self.append("decisions", json(&vote));
         self.votes.push(vote);

@@ -14,7 +14,9 @@ mod policy;
 mod reminder;
 
 pub use command::{CommandLine, Run};
-pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
+pub use decide::{
+    Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide, is_listed,
+};
 pub use digest::Digest;
 pub use document::{Approval, Damage, Vote, parse_object};
 pub use id::ApprovalId;
