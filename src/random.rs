@@ -20,6 +20,16 @@ pub fn letters(count: usize) -> io::Result<String> {
         .collect())
 }
 
+/// Random bytes, for a secret.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn bytes<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(bytes)
+}
+
 /// Whether a text consists of so many letters, as [`letters`] makes them.
 pub fn are_letters(text: &str, count: usize) -> bool {
     text.len() == count && text.bytes().all(|b| LETTERS.contains(&b))

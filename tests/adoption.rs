@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, dropped, eventually, fixture_text, now, read_approval, sample,
+    Click, Scratch, Server, dropped, eventually, fixture_text, now, owes, read_approval, sample,
     write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
@@ -21,8 +21,7 @@ const POST: &str = "chat.postMessage";
 fn shown(dir: &Scratch, id: &str) -> Value {
     eventually(&format!("{id} to be shown"), SOON * 2, || {
         let approval = read_approval(dir, id);
-        let shown =
-            approval.get("slackMessageTs").is_some() && approval.get("effectsOwed").is_none();
+        let shown = approval.get("slackMessageTs").is_some() && !owes(&approval);
         shown.then_some(approval)
     })
 }
@@ -413,7 +412,7 @@ fn what_we_do_not_know_keeps_its_place_and_its_spelling_when_a_request_is_posted
     fs::rename(unfinished, dir.join("apr-1.json")).unwrap();
     let mut stored = shown(&dir, "apr-1");
     let fields = stored.as_object_mut().unwrap();
-    for ours in ["slackMessageTs", "slackMessageDigest"] {
+    for ours in ["slackMessageTs", "slackMessageDigest", "recordedAt"] {
         assert!(fields.shift_remove(ours).is_some(), "{ours}");
     }
     let before: Value = serde_json::from_str(text).unwrap();
@@ -617,7 +616,7 @@ fn a_request_that_is_decided_while_its_post_hangs_shows_the_decision() {
     slack.recover();
     eventually("nothing to be owed", SOON, || {
         let stored = read_approval(&dir, "apr-1");
-        stored.get("effectsOwed").is_none().then_some(())
+        (!owes(&stored)).then_some(())
     });
     // Nobody asks for what is decided.
     assert!(slack.done(POST).is_empty());
@@ -653,7 +652,7 @@ fn a_request_that_can_just_be_read_can_still_be_read_when_it_was_posted_and_deci
     eventually("nothing to be owed", SOON, || {
         let stored = read_approval(&dir, "apr-1");
         assert_eq!(stored["status"], "approved");
-        stored.get("effectsOwed").is_none().then_some(())
+        (!owes(&stored)).then_some(())
     });
     counted(&server, 0);
     assert!(!server.log().contains("Unreadable"), "{}", server.log());

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, all_files, eventually,
-    fixture, fixture_text, read_approval, sample, write_approval,
+    fixture, fixture_text, owes, read_approval, sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -79,7 +79,7 @@ fn shown(dir: &Scratch, id: &str) -> Value {
         let file = fs::read(dir.join(format!("{id}.json"))).ok()?;
         let approval: Value = serde_json::from_slice(&file).ok()?;
         let noted = approval.get("slackMessageTs").is_some();
-        (noted && approval.get("effectsOwed").is_none()).then_some(approval)
+        (noted && (!owes(&approval))).then_some(approval)
     })
 }
 
@@ -87,7 +87,7 @@ fn shown(dir: &Scratch, id: &str) -> Value {
 fn settled(dir: &Scratch, id: &str, status: &str) -> Value {
     eventually("the request to be settled", SOON, || {
         let approval = read_approval(dir, id);
-        let done = approval["status"] == status && approval.get("effectsOwed").is_none();
+        let done = approval["status"] == status && !owes(&approval);
         done.then_some(approval)
     })
 }
@@ -114,7 +114,7 @@ fn a_request_is_kept_and_shown_and_prints_its_id_and_nothing_else() {
     assert_eq!(stored["requestedBy"], *unix_user());
     assert!(stored["slackMessageTs"].is_string(), "{stored}");
     assert!(stored["expiresAt"].is_string(), "{stored}");
-    assert!(stored.get("effectsOwed").is_none(), "{stored}");
+    assert!(!owes(&stored), "{stored}");
     for said in ["🔐 Runbook Approval Request", "CRITICAL 🔴", "\"confirm\""] {
         assert!(text_of(posted).contains(said), "{said}: {}", posted.body);
     }
@@ -421,7 +421,7 @@ fn what_is_not_posted_here_a_server_posts_and_a_click_on_that_is_what_wait_print
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let asked = ask("apr-1").and(&["--no-post"]).dir(&dir).finish();
     assert_prints(&asked, 0, "apr-1");
-    assert!(read_approval(&dir, "apr-1").get("effectsOwed").is_none());
+    assert!(!owes(&read_approval(&dir, "apr-1")));
     let waiting = wait("apr-1").dir(&dir).start();
     let server = Server::builder()
         .dir(&dir)
@@ -508,7 +508,7 @@ fn slacks_refusal_cancels_the_request_at_once_and_says_what_would_help() {
         let stored = read_approval(&dir, &id);
         assert_eq!(stored["status"], "cancelled");
         assert_eq!(stored["reason"], format!("slack: {error}"));
-        assert!(stored.get("effectsOwed").is_none(), "{stored}");
+        assert!(!owes(&stored), "{stored}");
         // Whoever waits for it is told, and it is not asked again under that id.
         let waited = wait(&id).dir(&dir).finish();
         assert_prints(&waited, 5, &format!("cancelled: slack: {error}"));
@@ -555,7 +555,7 @@ fn passing_trouble_with_slack_is_sat_out_and_the_request_is_posted_once() {
         }
         let stored = read_approval(&dir, "apr-1");
         assert!(stored["slackMessageTs"].is_string());
-        assert!(stored.get("effectsOwed").is_none());
+        assert!(!owes(&stored));
     }
 }
 
@@ -1061,7 +1061,7 @@ fn a_terminal_decides_whatever_the_policy_says_and_the_message_shows_who() {
         let stored = read_approval(&dir, "apr-1");
         assert_eq!(stored["status"], status);
         assert_eq!(stored["decidedBy"]["id"], format!("cli:{user}"));
-        assert!(stored.get("effectsOwed").is_none(), "{stored}");
+        assert!(!owes(&stored), "{stored}");
         let update = &slack.calls_of("chat.update")[0];
         for said in [title, &format!("{verb} by: cli:{user}")] {
             assert!(text_of(update).contains(said), "{said}: {}", update.body);

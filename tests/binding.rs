@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, dropped, eventually, read_approval, sample, write_approval,
+    Click, Scratch, Server, dropped, eventually, owes, read_approval, sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -81,7 +81,7 @@ fn shown(dir: &Scratch, slack: &StandIn, id: &str, before: Option<&Call>) -> Cal
         let stored = read_approval(dir, id);
         let mut posts = slack.done(POST);
         posts.retain(|call| call.answer["ts"] == stored["slackMessageTs"]);
-        let settled = stored["slackMessageTs"] != old && stored.get("effectsOwed").is_none();
+        let settled = stored["slackMessageTs"] != old && !owes(&stored);
         posts.pop().filter(|_| settled)
     })
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, Away, Callback, Reply};
 use crate::harness::{
-    Builder, Click, Scratch, Server, dropped, eventually, now, read_approval, sample,
+    Builder, Click, Scratch, Server, dropped, eventually, now, owes, read_approval, sample,
     write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
@@ -36,7 +36,7 @@ fn asked(id: &str, url: &str) -> Value {
 fn settled(dir: &Scratch, id: &str) -> Value {
     eventually(&format!("{id} to be settled"), SOON * 2, || {
         let stored = read_approval(dir, id);
-        let settled = stored["status"] != "pending" && stored.get("effectsOwed").is_none();
+        let settled = stored["status"] != "pending" && !owes(&stored);
         settled.then_some(stored)
     })
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, RawRequest, Scratch, Server, all_files, eventually, fixture, read_approval, sample,
-    write_approval,
+    self, Click, RawRequest, Scratch, Server, all_files, eventually, fixture, read_approval,
+    sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -44,7 +44,7 @@ fn updated(calls: &[Call]) -> Vec<String> {
 }
 
 fn owes(dir: &Scratch, id: &str) -> bool {
-    read_approval(dir, id).get("effectsOwed").is_some()
+    harness::owes(&read_approval(dir, id))
 }
 
 /// Waits until none of these approvals owes anything any more.

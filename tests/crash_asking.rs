@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Client, Finished, Scratch, Server, all_files, eventually, read_approval};
+use crate::harness::{
+    Client, Finished, Scratch, Server, all_files, eventually, owes, read_approval,
+};
 use crate::stand_in::StandIn;
 
 /// How long something may take that nothing holds up, and a takeover after a death.
@@ -87,7 +89,7 @@ impl Scene {
     fn assert_ends_well(&self, what: &str) {
         let server = Server::builder().dir(&self.dir).slack(&self.slack).start();
         eventually(&format!("everything is settled ({what})"), SOON, || {
-            let settled = self.stored()?.get("effectsOwed").is_none();
+            let settled = !owes(&self.stored()?);
             (settled && leftovers(&self.dir).is_empty()).then_some(())
         });
         assert_eq!(server.get("/health?verbose").json()["effectsOwed"], 0);
@@ -169,7 +171,7 @@ fn endure(call: &str, n: usize, word: Word) -> Option<bool> {
 
 /// Kills a `run` at its first, second, … call of this kind, until it lives to its end.
 fn crash_at_every(call: &str, word: Word, at_least: usize) {
-    for n in 1..80 {
+    for n in 1..160 {
         match endure(call, n, word) {
             None => return,
             Some(false) => {}

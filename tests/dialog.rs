@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Click, Finished, Server, all_files, eventually, fixture, read_approval, runbook,
+    Answer, Click, Finished, Server, all_files, eventually, fixture, owes, read_approval, runbook,
     write_approval,
 };
 use crate::scene::{LATE, SOON, Scene, by};
@@ -320,7 +320,7 @@ fn a_reason_that_comes_too_late_is_told_so_and_changes_nothing() {
     assert_eq!(scene.outcome("apr-old"), "expired");
     // Effects owed to the message are done by then.
     eventually("the effects to be settled", SOON, || {
-        let owes = |id: &str| scene.stored(id).get("effectsOwed").is_some();
+        let owes = |id: &str| owes(&scene.stored(id));
         (!owes("apr-decided") && !owes("apr-old")).then_some(())
     });
     let before = all_files(&scene.dir);

@@ -199,6 +199,12 @@ fn approval_file(dir: &Path, id: &str) -> PathBuf {
     dir.join(format!("{id}.json"))
 }
 
+/// Whether anything is owed still: an effect, or a line of the audit log.
+pub fn owes(approval: &Value) -> bool {
+    let owed = ["effectsOwed", "auditOwed"];
+    owed.iter().any(|list| approval.get(list).is_some())
+}
+
 /// Every file below a directory with its contents, to compare before and after.
 pub fn all_files(dir: impl AsRef<Path>) -> BTreeMap<String, Vec<u8>> {
     fn visit(root: &Path, dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {

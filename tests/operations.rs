@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Answer, Click, RawRequest, Scratch, Server, eventually, interaction_form, now, read_approval,
-    sample, sign, write_approval,
+    Answer, Click, RawRequest, Scratch, Server, eventually, interaction_form, now, owes,
+    read_approval, sample, sign, write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -246,7 +246,7 @@ fn term_and_int_end_the_server_in_good_order() {
         assert!(server.connect().is_err(), "the port is still taken");
         // What was due has been done on the way out.
         assert_eq!(slack.calls_of("chat.update").len(), 1, "{signal:?}");
-        assert!(read_approval(&dir, "apr-1").get("effectsOwed").is_none());
+        assert!(!owes(&read_approval(&dir, "apr-1")));
     }
 }
 

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, eventually, read_approval,
-    write_approval,
+    CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, eventually, owes,
+    read_approval, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -67,7 +67,7 @@ impl Scene {
             let file = fs::read(self.dir.join("apr-1.json")).ok()?;
             let approval: Value = serde_json::from_slice(&file).ok()?;
             let noted = approval.get("slackMessageTs").is_some();
-            (noted && approval.get("effectsOwed").is_none()).then_some(approval)
+            (noted && !owes(&approval)).then_some(approval)
         })
     }
 
@@ -238,7 +238,7 @@ fn the_exit_code_is_the_commands_own_and_slack_and_the_file_have_it() {
                 .to_string()
                 .contains("✅ Approval Granted")
         );
-        assert!(stored.get("effectsOwed").is_none(), "{stored}");
+        assert!(!owes(&stored), "{stored}");
     }
 }
 

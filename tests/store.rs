@@ -13,8 +13,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, all_files, eventually, fixture, fixture_text, read_approval, sample,
-    write_approval,
+    Click, Scratch, Server, all_files, eventually, fixture, fixture_text, owes, read_approval,
+    sample, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -37,7 +37,7 @@ fn approve(server: &Server, id: &str) -> u16 {
 fn settled(dir: impl AsRef<Path>, id: &str) -> Value {
     eventually("every effect to be settled", SOON, || {
         let approval = read_approval(&dir, id);
-        approval.get("effectsOwed").is_none().then_some(approval)
+        (!owes(&approval)).then_some(approval)
     })
 }
 
@@ -98,7 +98,7 @@ fn the_documented_request_is_kept_field_by_field() {
     let after = settled(&dir, "apr-abc123");
     let mut expected = fixture("approvals/apr-abc123.json");
     expected["status"] = "approved".into();
-    for added in ["decisions", "decidedAt", "decidedBy"] {
+    for added in ["decisions", "decidedAt", "decidedBy", "recordedAt"] {
         expected[added] = after[added].clone();
     }
     assert_eq!(after, expected);

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, eventually, now, read_approval, runbook, sample, write_approval,
+    Click, Scratch, Server, eventually, now, owes, read_approval, runbook, sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -49,7 +49,7 @@ fn settled(dir: &Scratch, id: &str) -> Value {
     eventually("every effect to be settled", SOON, || {
         let stored = read_approval(dir, id);
         let shown = stored.get("slackMessageTs").is_some();
-        (shown && stored.get("effectsOwed").is_none()).then_some(stored)
+        (shown && (!owes(&stored))).then_some(stored)
     })
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Approval, ApprovalId, Digest, Knowledge, LevelRule, Person, Policy, Status, UserId};
+use super::{
+    Approval, ApprovalId, Digest, Knowledge, LevelRule, Person, Policy, Sent, Status, UserId,
+};
 use crate::clock::{self, Timestamp};
 
 /// What a person chose.
@@ -65,6 +67,7 @@ impl Voter {
             seen: None,
             may_precede_file: false,
             trigger_id: None,
+            sent: Sent::default(),
             at: now,
         }
     }
@@ -103,6 +106,9 @@ pub struct Ballot {
     /// Lets us open one dialog, within seconds.
     #[serde(skip)]
     pub trigger_id: Option<String>,
+    /// For the record.
+    #[serde(default)]
+    pub sent: Sent,
     /// When it reached us.
     #[serde(serialize_with = "clock::precisely")]
     pub at: Timestamp,
@@ -164,6 +170,23 @@ pub enum Refusal {
     OwnRequest,
     /// The person has approved already.
     VotedAlready { approvals: usize, needed: usize },
+}
+
+impl Refusal {
+    /// Its words in logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Final { .. } => "already decided",
+            Self::Changed => "changed since it was shown",
+            Self::NotAnApprover => "not an approver",
+            Self::External => "from another workspace",
+            Self::NoReason => "it does not say why",
+            Self::Guest => "a guest",
+            Self::Unverified => "Slack could not say whether the person may",
+            Self::OwnRequest => "own request",
+            Self::VotedAlready { .. } => "voted already",
+        }
+    }
 }
 
 /// Decides. Finality comes first, then expiry, then what was seen, then who votes, then the count.
@@ -412,6 +435,7 @@ mod tests {
             seen: None,
             may_precede_file: false,
             trigger_id: None,
+            sent: Sent::default(),
             at: asked(),
         }
     }

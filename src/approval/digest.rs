@@ -59,7 +59,7 @@ impl Approval {
 }
 
 /// The same value with the keys of its objects in order.
-fn sorted(value: &Value) -> Value {
+pub(super) fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();

@@ -7,7 +7,9 @@ use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visi
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ApprovalId, Ballot, Choice, Digest, Owed, Person, Risk, Status, Voter};
+use super::{
+    ApprovalId, Ballot, Choice, Digest, Entry, Owed, Person, Risk, Status, Unrecorded, Voter,
+};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -23,20 +25,28 @@ pub struct Approval {
 }
 
 /// Fields that only what becomes of a request brings about.
-const DECIDED: [&str; 12] = [
+const DECIDED: [&str; 15] = [
     "decidedAt",
     "decidedBy",
     "decisions",
     "effectsOwed",
     "effectsFailed",
+    "auditOwed",
     "agentNotifiedAt",
     "remindedAt",
+    "recordedAt",
+    "signature",
     "executedAt",
     "exitCode",
     "durationMs",
     "executionError",
     "reason",
 ];
+
+/// The list of [`Owed`].
+const EFFECTS: &str = "effectsOwed";
+/// The list of [`Unrecorded`].
+const AUDIT: &str = "auditOwed";
 
 /// Why a document is no approval. It is shown to operators and never acted upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +66,12 @@ pub struct Vote {
     /// What the message showed that was clicked, as far as it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Digest>,
+    /// By the server's key: see [`Approval::sign`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Whether it is none that a server has taken, as far as that is known.
+    #[serde(skip)]
+    pub distrusted: bool,
 }
 
 impl Vote {
@@ -219,7 +235,9 @@ impl Approval {
         let meaning = self.digest();
         self.votes
             .iter()
-            .filter(move |vote| vote.decision == Choice::Approve && vote.is_about(meaning))
+            .filter(move |vote| {
+                vote.decision == Choice::Approve && vote.is_about(meaning) && !vote.distrusted
+            })
             .map(|vote| Voter {
                 person: vote.by.clone(),
                 external: vote.external,
@@ -228,22 +246,37 @@ impl Approval {
 
     /// Whether anything is owed, be it something that only another version can read.
     pub fn owes(&self) -> bool {
-        self.fields
-            .get("effectsOwed")
-            .and_then(Value::as_array)
-            .is_some_and(|owed| !owed.is_empty())
+        self.owes_effects() || self.entries(AUDIT).next().is_some()
+    }
+
+    /// Whether any consequence is owed, be it one that only another version can read.
+    pub fn owes_effects(&self) -> bool {
+        self.entries(EFFECTS).next().is_some()
     }
 
     /// The consequences that are still owed. Entries that we cannot read belong to another version
     /// and are left alone.
     pub fn owed(&self) -> impl Iterator<Item = Owed> {
-        let entries = self
-            .fields
-            .get("effectsOwed")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        entries.filter_map(|entry| Owed::deserialize(entry).ok())
+        self.entries(EFFECTS)
+            .filter_map(|entry| Owed::deserialize(entry).ok())
+    }
+
+    /// What the audit log is yet to tell, in order.
+    pub fn unrecorded(&self) -> impl Iterator<Item = Unrecorded> {
+        self.entries(AUDIT)
+            .filter_map(|entry| Unrecorded::deserialize(entry).ok())
+    }
+
+    /// The processes that have promised something.
+    pub fn promisers(&self) -> impl Iterator<Item = String> {
+        let effects = self.owed().map(|owed| owed.owner);
+        effects.chain(self.unrecorded().map(|unrecorded| unrecorded.owner))
+    }
+
+    /// The entries of a list.
+    fn entries(&self, key: &str) -> impl Iterator<Item = &Value> {
+        let list = self.fields.get(key).and_then(Value::as_array);
+        list.into_iter().flatten()
     }
 
     /// Records a person's vote.
@@ -254,11 +287,31 @@ impl Approval {
             external: ballot.voter.external,
             at,
             reason: ballot.reason.clone(),
-            // A message that is not ours showed what the file says.
+            // A click on a message that is not ours is about what stands here now.
             seen: ballot.seen.or_else(|| Some(self.digest())),
+            signature: None,
+            distrusted: false,
         };
         self.append("decisions", json(&vote));
         self.votes.push(vote);
+    }
+
+    /// Puts a signature to a vote.
+    pub(super) fn sign_vote(&mut self, index: usize, signature: String) {
+        let list = self.fields.get_mut("decisions");
+        if let Some(entry) = list.and_then(|list| list.get_mut(index)) {
+            entry["signature"] = signature.clone().into();
+        }
+        if let Some(vote) = self.votes.get_mut(index) {
+            vote.signature = Some(signature);
+        }
+    }
+
+    /// Says of each vote whether it may count.
+    pub(super) fn trust_votes(&mut self, trusted: &[bool]) {
+        for (vote, trusted) in self.votes.iter_mut().zip(trusted) {
+            vote.distrusted = !trusted;
+        }
     }
 
     /// Sets a field that no typed one of ours stands for.
@@ -304,6 +357,15 @@ impl Approval {
         }
     }
 
+    /// Notes that the audit log tells, or will tell, that it was asked. `false` when that was known.
+    pub fn note_record(&mut self, at: Timestamp) -> bool {
+        let fresh = self.text("recordedAt").is_none();
+        if fresh {
+            self.put("recordedAt", at.to_string().into());
+        }
+        fresh
+    }
+
     /// Gives a request without an end of its own one.
     pub fn limit(&mut self, expires_at: Timestamp) {
         if self.expires_at.is_none() {
@@ -338,8 +400,13 @@ impl Approval {
     /// Adds a consequence, unless it is owed already.
     pub fn owe(&mut self, owed: &Owed) {
         if !self.owed().any(|other| other.is_same(owed)) {
-            self.append("effectsOwed", json(owed));
+            self.append(EFFECTS, json(owed));
         }
+    }
+
+    /// Makes it owe a line of the audit log.
+    pub fn owe_record(&mut self, unrecorded: &Unrecorded) {
+        self.append(AUDIT, json(unrecorded));
     }
 
     /// Adds an entry to a list, leaving the others as they came.
@@ -352,10 +419,24 @@ impl Approval {
 
     /// Takes a consequence off the list, because it is done.
     pub fn settle(&mut self, done: &Owed) {
-        if let Some(Value::Array(entries)) = self.fields.get_mut("effectsOwed") {
-            entries.retain(|entry| !Owed::deserialize(entry).is_ok_and(|owed| owed.is_same(done)));
+        self.strike(EFFECTS, |entry| {
+            Owed::deserialize(entry).is_ok_and(|owed| owed.is_same(done))
+        });
+    }
+
+    /// Takes off the list what the audit log tells by now.
+    pub fn settle_records(&mut self, recorded: &[Entry]) {
+        self.strike(AUDIT, |entry| {
+            Unrecorded::deserialize(entry).is_ok_and(|other| recorded.contains(&other.entry))
+        });
+    }
+
+    /// Takes entries off a list, and an empty list off the document.
+    fn strike(&mut self, key: &str, is_done: impl Fn(&Value) -> bool) {
+        if let Some(Value::Array(entries)) = self.fields.get_mut(key) {
+            entries.retain(|entry| !is_done(entry));
             if entries.is_empty() {
-                self.fields.shift_remove("effectsOwed");
+                self.fields.shift_remove(key);
             }
         }
     }
@@ -373,12 +454,21 @@ impl Approval {
     /// when there was any of that.
     pub fn take_over(&mut self, owner: &str, is_gone: &dyn Fn(&str) -> bool) -> bool {
         let mut taken = false;
-        let entries = self.fields.get_mut("effectsOwed");
-        for entry in entries.and_then(Value::as_array_mut).into_iter().flatten() {
-            let gone = Owed::deserialize(&*entry).is_ok_and(|owed| is_gone(&owed.owner));
-            if gone {
-                entry["owner"] = owner.into();
-                taken = true;
+        for key in [EFFECTS, AUDIT] {
+            let entries = self.fields.get_mut(key).and_then(Value::as_array_mut);
+            for entry in entries.into_iter().flatten() {
+                let promiser = entry.get("owner").and_then(Value::as_str);
+                let readable = match key {
+                    AUDIT => Unrecorded::deserialize(&*entry).is_ok(),
+                    _ => Owed::deserialize(&*entry).is_ok(),
+                };
+                if readable && promiser.is_some_and(is_gone) {
+                    entry["owner"] = owner.into();
+                    if key == AUDIT {
+                        entry["inherited"] = true.into();
+                    }
+                    taken = true;
+                }
             }
         }
         taken

@@ -8,10 +8,12 @@ mod command;
 mod decide;
 mod digest;
 mod document;
+mod entry;
 mod id;
 mod owed;
 mod policy;
 mod reminder;
+mod seal;
 
 pub use command::{CommandLine, Run};
 pub use decide::{
@@ -19,10 +21,12 @@ pub use decide::{
 };
 pub use digest::Digest;
 pub use document::{Approval, Damage, Vote, parse_object};
+pub use entry::{Entry, Event, Origin, Principal, Sent, Station};
 pub use id::ApprovalId;
-pub use owed::{Effect, Owed};
+pub use owed::{Effect, Owed, Unrecorded};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};
 pub use reminder::OpenLife;
+pub use seal::{Progress, SEED, SignKey, VerifyKey};
 
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Route;
+use super::{Entry, Route};
 use crate::clock::Timestamp;
 
 /// A kind of consequence.
@@ -33,6 +33,17 @@ impl Effect {
             Self::NotifyAgent => "notifyAgent",
         }
     }
+}
+
+/// One entry of `auditOwed`: what the audit log is yet to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrecorded {
+    /// The process that has promised to record it.
+    pub owner: String,
+    /// Whether another process may have recorded it, and died before it could say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inherited: bool,
+    pub entry: Entry,
 }
 
 /// One entry of `effectsOwed`.

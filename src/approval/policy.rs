@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use serde_json::{Map, Value, json};
+
 use super::Risk;
 
 /// Whether a text is an id of Slack's that begins with one of these letters: capitals and digits follow.
@@ -129,6 +131,28 @@ impl Policy {
     /// The rule for a level.
     pub fn rule(&self, risk: Risk) -> &LevelRule {
         &self.levels[risk as usize]
+    }
+
+    /// The rules for the record, by the names of their keys in the configuration.
+    pub fn to_value(&self) -> Value {
+        let rule = |risk: &Risk| {
+            let rule = self.rule(*risk);
+            let users: Vec<&str> = rule.users.iter().map(UserId::as_str).collect();
+            let groups: Vec<&str> = rule.groups.iter().map(GroupId::as_str).collect();
+            let rule = json!({
+                "users": users,
+                "groups": groups,
+                "minApprovals": self.approvals_needed(*risk),
+                "allowExternal": rule.allow_external,
+                "allowGuests": rule.allow_guests,
+            });
+            (risk.word().to_owned(), rule)
+        };
+        json!({
+            "approvers": Risk::ALL.iter().map(rule).collect::<Map<_, _>>(),
+            "allowSelfApproval": self.allow_self_approval,
+            "requireDenialReason": self.require_denial_reason,
+        })
     }
 
     /// Whether any rule depends on what Slack says of groups or guests.

@@ -35,6 +35,8 @@ pub enum Operand {
     None,
     /// The id of an approval.
     Id,
+    /// One of these words, or none.
+    MayBe(&'static [&'static str]),
     /// A command and its arguments, behind `--`.
     Words,
 }
@@ -224,6 +226,11 @@ fn operands(
             None if words.is_empty() => return Err(missing("an id")),
             None => Vec::new(),
         },
+        Operand::MayBe(known) => {
+            let is_known = |word: &OsString| known.iter().any(|known| word == known);
+            let at = words.iter().position(is_known);
+            at.map(|at| words.remove(at)).into_iter().collect()
+        }
         Operand::Words => match behind {
             Some([_dashes, words @ ..]) if !words.is_empty() => words.to_vec(),
             _ if words.is_empty() => return Err(missing("a command")),
@@ -322,6 +329,7 @@ pub fn usage(command: &Command) -> String {
     match command.operand {
         Operand::None => format!("runbook {name} [OPTIONS]"),
         Operand::Id => format!("runbook {name} ID [OPTIONS]"),
+        Operand::MayBe(known) => format!("runbook {name} [{}] [OPTIONS]", known.join("|")),
         Operand::Words => format!("runbook {name} [OPTIONS] -- COMMAND [ARGUMENTS]"),
     }
 }

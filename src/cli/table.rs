@@ -44,6 +44,7 @@ pub const COMMANDS: &[Command] = &[
                 "--reuse-port",
                 "share the port with another server that does the same (SO_REUSEPORT)",
             ),
+            SIGN_KEY,
             LOG_LEVEL,
         ],
         variables: &[
@@ -117,6 +118,8 @@ pub const COMMANDS: &[Command] = &[
                 "--wait",
                 "wait for the decision; Ctrl-C withdraws the request",
             ),
+            SIGN_KEY,
+            VERIFY_KEY,
             JSON,
             PENDING_DIR,
             QUIET_LOG_LEVEL,
@@ -161,6 +164,8 @@ pub const COMMANDS: &[Command] = &[
             CALLBACK,
             ID,
             NO_POST,
+            SIGN_KEY,
+            VERIFY_KEY,
             PENDING_DIR,
             QUIET_LOG_LEVEL,
         ],
@@ -191,6 +196,7 @@ pub const COMMANDS: &[Command] = &[
                 "LENGTH",
                 "stop waiting after that; the request stays as it is",
             ),
+            VERIFY_KEY,
             JSON,
             PENDING_DIR,
             QUIET_LOG_LEVEL,
@@ -223,7 +229,7 @@ pub const COMMANDS: &[Command] = &[
         operand: Operand::Id,
         summary: "one request, with all that is known of it",
         about: "Shows one request, be it pending, decided or archived.",
-        options: &[JSON, PENDING_DIR, QUIET_LOG_LEVEL],
+        options: &[VERIFY_KEY, JSON, PENDING_DIR, QUIET_LOG_LEVEL],
         variables: &[NO_COLOR_VARIABLE],
         examples: &["runbook show apr-abc123", "runbook show apr-abc123 --json"],
         exits: PLAIN,
@@ -234,7 +240,7 @@ pub const COMMANDS: &[Command] = &[
         summary: "approves from the terminal, in an emergency",
         about: "Approves a pending request from this terminal, recorded as cli:USER. It asks neither who may\n\
                 approve nor how many must; what is decided or expired stays so.",
-        options: &[REASON, PENDING_DIR, QUIET_LOG_LEVEL],
+        options: &[REASON, SIGN_KEY, PENDING_DIR, QUIET_LOG_LEVEL],
         variables: UPDATING_VARIABLES,
         examples: &["runbook approve apr-abc123 --reason 'Slack is down, approved by phone'"],
         exits: &[Exit::Done, Exit::Failure, Exit::Usage, Exit::Expired],
@@ -244,7 +250,7 @@ pub const COMMANDS: &[Command] = &[
         operand: Operand::Id,
         summary: "denies from the terminal",
         about: "Denies a pending request from this terminal, recorded as cli:USER.",
-        options: &[REASON, PENDING_DIR, QUIET_LOG_LEVEL],
+        options: &[REASON, SIGN_KEY, PENDING_DIR, QUIET_LOG_LEVEL],
         variables: UPDATING_VARIABLES,
         examples: &["runbook deny apr-abc123 --reason 'not during the sale'"],
         exits: &[Exit::Done, Exit::Failure, Exit::Usage, Exit::Expired],
@@ -254,10 +260,50 @@ pub const COMMANDS: &[Command] = &[
         operand: Operand::Id,
         summary: "withdraws a request",
         about: "Withdraws a pending request; whoever waits for it is told.",
-        options: &[REASON, PENDING_DIR, QUIET_LOG_LEVEL],
+        options: &[REASON, SIGN_KEY, PENDING_DIR, QUIET_LOG_LEVEL],
         variables: UPDATING_VARIABLES,
         examples: &["runbook cancel apr-abc123 --reason 'not needed any more'"],
         exits: &[Exit::Done, Exit::Failure, Exit::Usage, Exit::Expired],
+    },
+    Command {
+        name: "audit",
+        operand: Operand::MayBe(&["verify"]),
+        summary: "what happened, and whether the record of it is whole",
+        about: "Prints the audit log, oldest first: every request, vote, refusal, decision, expiry, withdrawal,\n\
+                execution and change of the rules. Each line carries the SHA-256 of the one before it; verify\n\
+                checks that, and names the first line that does not follow.",
+        options: &[
+            Opt::new(
+                "--since",
+                "WHEN",
+                "only what came after: a length of time such as 24h, or an RFC 3339 time",
+            ),
+            Opt::new("--id", "ID", "only what is about this request"),
+            Opt::flag("--json", "print the lines as they stand in the log"),
+            PENDING_DIR,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[],
+        examples: &[
+            "runbook audit --since 24h",
+            "runbook audit --id apr-abc123 --json | jq .",
+            "runbook audit verify",
+        ],
+        exits: PLAIN,
+    },
+    Command {
+        name: "keygen",
+        operand: Operand::None,
+        summary: "makes the pair of keys for signed decisions",
+        about: "Makes an Ed25519 key: FILE, which the server signs decisions with (--sign-key) and only its user\n\
+                may read, and FILE.pub, which tells whoever waits that a decision is real (--verify-key).",
+        options: &[
+            Opt::new("--out", "FILE", "where to write them; required"),
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[],
+        examples: &["runbook keygen --out /etc/runbook/decisions.key"],
+        exits: PLAIN,
     },
 ];
 
@@ -332,6 +378,19 @@ const REASON: Opt = Opt::new(
     "TEXT",
     "why; shown in Slack and to whoever waits",
 );
+
+const SIGN_KEY: Opt = Opt::new(
+    "--sign-key",
+    "FILE",
+    "key (PEM) to sign decisions with; runbook keygen makes one",
+)
+.key("approvals.signKey");
+const VERIFY_KEY: Opt = Opt::new(
+    "--verify-key",
+    "FILE",
+    "public key (PEM) that an approval must be signed by to count",
+)
+.key("approvals.verifyKey");
 
 const PLAIN: &[Exit] = &[Exit::Done, Exit::Failure, Exit::Usage];
 const WAITING: &[Exit] = &[

@@ -6,7 +6,7 @@ use super::{Desk, Error};
 use crate::approval::{Approval, ApprovalId, Effect, Status};
 use crate::clock;
 use crate::effects::{Attempt, carry_out, give_up_posting, note_down, undone};
-use crate::store::{Created, adopt, approve_by_policy, promise_to_post};
+use crate::store::{Created, adopt, approve_by_policy, owe_request, promise_to_post};
 
 /// How long Slack is tried before the request is given up: nobody is to wait on a message that
 /// nobody can see.
@@ -49,6 +49,7 @@ pub enum Origin {
 /// is cancelled then; `NoToken` and `NoChannel` before anything is kept.
 pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<Asked, Error> {
     let meaning = approval.digest();
+    owe_request(desk.store, &mut approval);
     match posting {
         Posting::Now => {
             if !desk.terms.slack.has_token() {
@@ -79,6 +80,9 @@ pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<
         asked = show(desk, asked)?;
     }
     desk.follow_up(&asked);
+    // As it stands there by now: signed, if there is a key.
+    let asked = desk.store.read(&id).ok().flatten().unwrap_or(asked);
+    desk.trust(&asked)?;
     Ok(Asked {
         approval: asked,
         origin,

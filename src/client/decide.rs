@@ -3,7 +3,7 @@
 use super::wait::read;
 use super::{Desk, Error, PATH};
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Choice, Mandate, Person, Refusal, Route, Verdict, Voter,
+    Approval, ApprovalId, Ballot, Choice, Mandate, Person, Refusal, Route, Sent, Verdict, Voter,
 };
 use crate::clock;
 use crate::store::{commit, withdraw};
@@ -41,6 +41,7 @@ pub fn decide_from_terminal(
         seen: None,
         may_precede_file: false,
         trigger_id: None,
+        sent: Sent::default(),
         at: clock::now(),
     };
     let recorded = commit(desk.store, &ballot, Mandate::Terminal, PATH)?;

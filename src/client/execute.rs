@@ -10,7 +10,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use super::{Desk, Error};
 use crate::approval::{Approval, ApprovalId, CommandLine, Digest, Run, Status};
 use crate::clock;
-use crate::store::{Durability, Edit, StoreError, owe_update};
+use crate::store::{Durability, Edit, StoreError, owe_execution, owe_update};
 
 /// How long an approval may be taken up. What was right yesterday may be wrong today.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// It must mean what was asked, and whoever asked must still want it.
 ///
 /// # Errors
-/// `Not`, `Changed`, `Executed`, `Stale`, `Stopped`, `Missing` or `Store`; the command must not be run
+/// `Not`, `Unsigned`, `Changed`, `Executed`, `Stale`, `Stopped`, `Missing` or `Store`; the command must not be run
 /// then.
 pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval, Error> {
     let mut refusal = None;
@@ -32,6 +32,8 @@ pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval
             .is_some_and(|at| now.since(at) > FRESH);
         refusal = if approval.status() != Status::Approved {
             Some(Error::Not(approval.status()))
+        } else if let Err(unsigned) = desk.trust(approval) {
+            Some(unsigned)
         } else if approval.digest() != asked {
             Some(Error::Changed(id.clone()))
         } else if let Some(run) = approval.run() {
@@ -47,6 +49,7 @@ pub fn claim(desk: &Desk<'_>, id: &ApprovalId, asked: Digest) -> Result<Approval
             return Edit::Keep;
         }
         approval.claim_run(now);
+        owe_execution(desk.store, approval, Run::Claimed);
         Edit::Write
     })?;
     if let Some(refusal) = refusal {
@@ -113,13 +116,15 @@ pub fn note_end(
     let mut pause = Duration::from_millis(100);
     loop {
         let noted = desk.store.update(id, &mut |approval| {
-            approval.finish_run(match ended {
+            let run = match ended {
                 Ended::With(code) => Run::Ended {
                     code: i64::from(*code),
                     millis: u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
                 },
                 Ended::NotStarted(error) => Run::Failed { error },
-            });
+            };
+            approval.finish_run(run);
+            owe_execution(desk.store, approval, run);
             owe_update(approval, desk.store.owner());
             Edit::Write
         });

@@ -8,7 +8,7 @@
 //! use runbook::store::Directory;
 //!
 //! fn is_granted(store: &Directory, terms: &Terms, request: Approval) -> Result<bool, client::Error> {
-//!     let desk = Desk { store, terms, stop: None };
+//!     let desk = Desk { store, terms, stop: None, verify: None };
 //!     let asked = client::ask(&desk, request, Posting::Now)?;
 //!     let waited = client::wait(&desk, asked.approval.id(), None, &mut |_| ())?;
 //!     Ok(matches!(waited, Waited::Decided(decided) if decided.status() == Status::Approved))
@@ -26,15 +26,15 @@ pub use execute::{Ended, claim, execute, note_end};
 pub use wait::{Waited, note_agent, wait};
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::approval::{Approval, ApprovalId, Effect, Owed, Status};
-use crate::effects::{Attempt, Terms, carry_out, refused, undone};
-use crate::store::{MessagePath, Store, StoreError};
+use crate::approval::{Approval, ApprovalId, Effect, Owed, Status, VerifyKey};
+use crate::effects::{Attempt, Terms, carry_out, record, refused, undone};
+use crate::store::{Caution, MessagePath, Store, StoreError};
 
 /// How messages change of what is decided here: by a token, be it not ours. A server that has one does
 /// what this process leaves owed.
@@ -47,6 +47,8 @@ pub struct Desk<'a> {
     pub terms: &'a Terms,
     /// Can be read as soon as whoever asked wants no answer any more.
     pub stop: Option<BorrowedFd<'a>>,
+    /// Whoever has the other half must have signed an approval for it to count.
+    pub verify: Option<VerifyKey>,
 }
 
 /// Why something could not be done.
@@ -69,6 +71,8 @@ pub enum Error {
     Changed(ApprovalId),
     /// It was approved long ago; its command is not taken up any more.
     Stale(ApprovalId),
+    /// It is approved, but not by whoever has the key.
+    Unsigned(ApprovalId),
     /// Whoever asked wants no answer any more.
     Stopped,
     /// Its command has been taken up before: when, and how it went, in words.
@@ -101,6 +105,10 @@ impl fmt::Display for Error {
             Self::Not(status) => write!(f, "the request is {}", status.word()),
             Self::Changed(id) => write!(f, "{id} says something else than what was asked"),
             Self::Stale(id) => write!(f, "{id} was approved more than a day ago"),
+            Self::Unsigned(id) => write!(
+                f,
+                "{id} says that it is approved, but is not signed by the key that is asked for"
+            ),
             Self::Stopped => f.write_str("it is approved, but whoever asked went away"),
             Self::Executed { at, how } => write!(f, "it was executed already at {at} ({how})"),
             Self::System { what, error } => {
@@ -113,6 +121,19 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Desk<'_> {
+    /// Refuses an approval that is not signed by the key that is asked for, if there is one.
+    ///
+    /// # Errors
+    /// `Unsigned`.
+    pub fn trust(&self, approval: &Approval) -> Result<(), Error> {
+        match self.verify {
+            Some(key) if approval.status() == Status::Approved && !approval.is_signed_by(key) => {
+                Err(Error::Unsigned(approval.id().clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether whoever asked wants no answer any more; waits for that so long.
     ///
     /// # Errors
@@ -134,6 +155,28 @@ impl Desk<'_> {
         }
     }
 
+    /// Tries once to add to the audit log what this process owes to it. Who may not write there leaves
+    /// that to a server.
+    fn record(&self, approval: &Approval) {
+        if approval.unrecorded().next().is_none() {
+            return;
+        }
+        let id = approval.id().clone();
+        for (id, error) in record(self.store, &[(id, Caution::New)]) {
+            match &error {
+                // Whoever waits for it complains of that.
+                StoreError::Damaged { .. } => {}
+                StoreError::Io { error, .. } if error.kind() == ErrorKind::PermissionDenied => {
+                    log::debug!(approvalId:% = id; "The audit log is left to a server");
+                }
+                error => {
+                    log::warn!(approvalId:% = id, reason:% = error;
+                        "The audit log cannot be added to, which is left to a server");
+                }
+            }
+        }
+    }
+
     /// Tries once to do what this process owes for an approval, or one that is gone, and has the means
     /// for. A server does the rest as soon as this process is gone.
     pub fn follow_up(&self, approval: &Approval) {
@@ -144,6 +187,7 @@ impl Desk<'_> {
             None
         };
         let approval = taken.as_ref().unwrap_or(approval);
+        self.record(approval);
         for effect in [Effect::UpdateMessage, Effect::NotifyAgent] {
             let able = match effect {
                 Effect::NotifyAgent => self.terms.callbacks.secret.is_some(),

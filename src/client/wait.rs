@@ -30,7 +30,8 @@ pub enum Waited {
 /// request as it is then.
 ///
 /// # Errors
-/// `Missing` when there is no such request, or no more; `Store` when it is damaged or cannot be read.
+/// `Missing` when there is no such request, or no more; `Store` when it is damaged or cannot be read;
+/// `Unsigned` when it is approved by somebody who may not.
 pub fn wait(
     desk: &Desk<'_>,
     id: &ApprovalId,
@@ -46,6 +47,7 @@ pub fn wait(
         let left = deadline.map(|deadline| deadline.saturating_duration_since(clock::tick()));
         match read(desk, id) {
             Ok(approval) if approval.status() != Status::Pending => {
+                desk.trust(&approval)?;
                 return Ok(Waited::Decided(Box::new(approval)));
             }
             Ok(approval) => {

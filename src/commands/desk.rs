@@ -31,13 +31,13 @@ impl Office {
         for warning in &settings.warnings {
             log::warn!("{warning}");
         }
-        let path = &settings.pending_dir;
+        let path = &settings.site.path;
         let made = match reach {
             Reach::Posts => Directory::make(path),
             Reach::Updates | Reach::Looks => Ok(()),
         };
         let store = made
-            .and_then(|()| Directory::visit(path))
+            .and_then(|()| Directory::visit(&settings.site))
             .map_err(|error| no_directory(path, &error))?;
         Ok(Self { settings, store })
     }
@@ -47,6 +47,7 @@ impl Office {
             store: &self.store,
             terms: &self.settings.terms,
             stop: None,
+            verify: self.settings.verify_key,
         }
     }
 
@@ -54,7 +55,7 @@ impl Office {
     pub(super) fn complain(&self, error: &Error) -> Complaint {
         let what = match error {
             Error::Missing(_) => {
-                let path = self.settings.pending_dir.display();
+                let path = self.settings.site.path.display();
                 format!("{error} in {path}")
             }
             error => error.to_string(),
@@ -79,6 +80,9 @@ impl Office {
                 complaint.exit(exit).hint(hint)
             }
             Error::Conflict(_) => complaint.hint("another --id asks for something else"),
+            Error::Unsigned(_) => complaint.hint(
+                "somebody without the key has written it; runbook audit --id shows who did what",
+            ),
             Error::Missing(_) => complaint
                 .hint("runbook list --all shows them; --pending-dir names another directory"),
             Error::Store(_)
@@ -120,7 +124,7 @@ pub(super) fn parse_id(text: &str) -> Result<ApprovalId, Complaint> {
 
 /// Who this is, for the record.
 pub(super) fn terminal_user() -> Person {
-    let user = config::unix_user();
+    let user = config::station().user;
     Person {
         id: format!("cli:{user}"),
         username: user.clone(),

@@ -1,7 +1,9 @@
 //! The commands: each is thin, parses nothing, and prints its result.
 
+mod audit;
 mod decide;
 mod desk;
+mod keygen;
 mod list;
 mod listener;
 mod live_line;
@@ -55,6 +57,8 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "approve" => decide::decide(&parsed, &environment, Choice::Approve),
         "deny" => decide::decide(&parsed, &environment, Choice::Deny),
         "cancel" => decide::cancel(&parsed, &environment),
+        "audit" => audit::run(&parsed, &environment),
+        "keygen" => keygen::run(&parsed),
         other => unreachable!("{other} is in the table of commands and not here"),
     }
 }

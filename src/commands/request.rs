@@ -129,7 +129,7 @@ pub(super) fn compose(
     }
     fields
         .entry("requestedBy")
-        .or_insert_with(|| config::unix_user().into());
+        .or_insert_with(|| config::station().user.into());
     if let Some(url) = text(parsed, "--callback-url")? {
         fields.insert("callbackUrl".into(), url.into());
     }

@@ -21,7 +21,7 @@ use crate::store::Store;
 /// Prints lines, or the document itself. What is in the archive is found there.
 ///
 /// # Errors
-/// There is no such approval, or it is damaged.
+/// There is no such approval, it is damaged, or it is not signed as it has to be.
 pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
     let id = id(parsed)?;
     let office = Office::open(parsed, environment, Reach::Looks)?;
@@ -36,6 +36,8 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         Form::Line => sheet(&approval, &Terminal::of(environment)),
         Form::Json => terminal::json(&approval),
     })?;
+    let trusted = office.desk().trust(&approval);
+    trusted.map_err(|error| office.complain(&error))?;
     Ok(Exit::Done)
 }
 
@@ -148,6 +150,8 @@ impl<'a> Sheet<'a> {
                 reason,
                 external,
                 seen: _,
+                signature: _,
+                distrusted: _,
             } = vote;
             let (word, at) = (decision.word(), time(*at, self.now));
             let mut line = format!("{word} by {}, {at}", person(by));
@@ -195,6 +199,10 @@ impl<'a> Sheet<'a> {
     }
 
     fn owed(&mut self) {
+        for entry in self.entries("auditOwed") {
+            let event = entry["entry"]["event"].as_str().unwrap_or_default();
+            self.line("Owed", &format!("audit line: {event}"));
+        }
         for entry in self.entries("effectsOwed") {
             let owed = Owed::deserialize(entry).map_or_else(
                 // Another version's.

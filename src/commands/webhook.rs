@@ -227,8 +227,8 @@ fn tell(warnings: &[String]) {
 }
 
 fn open(settings: &WebhookSettings) -> Result<Directory, Complaint> {
-    let shown = settings.pending_dir.display();
-    let store = Directory::open(&settings.pending_dir, settings.keep_decided).map_err(|error| {
+    let shown = settings.site.path.display();
+    let store = Directory::open(&settings.site, settings.keep_decided).map_err(|error| {
         Complaint::failure(format!("pending directory {shown}: {error}"))
             .hint("--pending-dir or RUNBOOK_PENDING_DIR names another; it must be a directory that this user may write")
     })?;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 
+use crate::approval::Station;
 use crate::complaint::{Complaint, reason};
 
 /// The largest secret, in bytes.
@@ -100,7 +101,7 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
 
 /// The name of the user that this process runs as, from `/etc/passwd`; the number when it is not
 /// there. What variables say about it proves nothing.
-pub fn unix_user() -> String {
+fn unix_user() -> String {
     let uid = rustix::process::getuid().as_raw().to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let named = accounts.lines().find_map(|line| {
@@ -109,6 +110,15 @@ pub fn unix_user() -> String {
         (fields.nth(1)? == uid).then(|| name.to_owned())
     });
     named.unwrap_or(uid)
+}
+
+/// The machine and the user that this process runs on and as.
+pub fn station() -> Station {
+    let system = rustix::system::uname();
+    Station {
+        host: system.nodename().to_string_lossy().into_owned(),
+        user: unix_user(),
+    }
 }
 
 /// Whether this process was started to ignore a signal, as `nohup` does it, and a shell for what runs

@@ -124,6 +124,26 @@ pub const KEYS: &[Key] = &[
         "how long a decided approval stays in place before it is archived",
     ),
     key(
+        "approvals.auditDir",
+        "beside the pending directory",
+        "the directory of the audit log, approvals.jsonl",
+    ),
+    key(
+        "approvals.auditFileBytes",
+        "268435456",
+        "size from which a file of the audit log is put away and a new one begun",
+    ),
+    key(
+        "approvals.signKey",
+        "",
+        "file of the key that decisions are signed with; --sign-key comes first",
+    ),
+    key(
+        "approvals.verifyKey",
+        "",
+        "file of the key that approvals must be signed by for run, wait, show and request; --verify-key comes first",
+    ),
+    key(
         "webhook.host",
         "0.0.0.0",
         "address to bind to; --host comes first",

@@ -6,9 +6,11 @@ mod environment;
 mod file;
 mod keys;
 mod safety;
+mod seal;
 
-pub use environment::{Environment, ignores, unix_user, working_directory};
+pub use environment::{Environment, ignores, station, working_directory};
 pub use keys::{KEYS, Key};
+pub use seal::make_key_pair;
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::approval::{Risk, is_slack_id};
+use crate::approval::{Risk, VerifyKey, is_slack_id};
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
 use crate::effects::{Callbacks, Terms};
@@ -27,6 +29,7 @@ use crate::outgoing::{Caller, Proxy};
 use crate::slack::api::{self, BotToken, Client};
 use crate::slack::signature::SigningSecret;
 use crate::slack::text::Mention;
+use crate::store::Site;
 use crate::webhook::tls::PairPaths;
 use crate::webhook::{Limits, Network};
 use file::ConfigFile;
@@ -45,7 +48,7 @@ pub struct WebhookSettings {
     pub limits: Limits,
     /// Where the workers' socket stands while it is being connected.
     pub temporary_dir: PathBuf,
-    pub pending_dir: PathBuf,
+    pub site: Site,
     pub keep_decided: Duration,
     pub signing_secrets: Vec<SigningSecret>,
     /// The one Slack app that is served, if it is named.
@@ -62,7 +65,9 @@ pub struct WebhookSettings {
 /// What the commands need to know that ask, look or decide from the terminal.
 #[derive(Debug)]
 pub struct ClientSettings {
-    pub pending_dir: PathBuf,
+    pub site: Site,
+    /// The key that an approval must be signed by to count.
+    pub verify_key: Option<VerifyKey>,
     pub terms: Terms,
     /// The levels that need a human.
     pub require_approval: Vec<Risk>,
@@ -183,7 +188,7 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         temporary_dir: environment
             .os_value("TMPDIR")
             .map_or("/tmp".into(), PathBuf::from),
-        pending_dir: pending_dir(&sources),
+        site: site(&sources, None)?,
         keep_decided: file
             .parsed(
                 "approvals.keepDecided",
@@ -226,7 +231,8 @@ pub fn client(
         file: &file,
     };
     Ok(ClientSettings {
-        pending_dir: pending_dir(&sources),
+        site: site(&sources, Some(reach))?,
+        verify_key: seal::verify_key(&sources)?,
         terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
         warnings: file.warnings.clone(),
@@ -415,6 +421,29 @@ fn find_file(parsed: &Parsed, environment: &Environment) -> Result<ConfigFile, C
     present
         .next()
         .map_or_else(|| Ok(ConfigFile::default()), |path| ConfigFile::read(&path))
+}
+
+/// Where approvals and the audit log are; the server has no reach of a command's.
+fn site(sources: &Sources<'_>, reach: Option<Reach>) -> Result<Site, Complaint> {
+    /// Half a million events.
+    const FILE_BYTES: u64 = 256 << 20;
+    let expected = "a number of bytes, at least 4096";
+    let file_bytes = sources
+        .file
+        .parsed("approvals.auditFileBytes", expected, |text| {
+            text.parse().ok().filter(|bytes| *bytes >= 4096)
+        })?;
+    Ok(Site {
+        path: pending_dir(sources),
+        audit: sources
+            .file
+            .text("approvals.auditDir")?
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        audit_file_bytes: file_bytes.unwrap_or(FILE_BYTES),
+        station: station(),
+        key: seal::sign_key(sources, reach)?,
+    })
 }
 
 fn pending_dir(sources: &Sources) -> PathBuf {

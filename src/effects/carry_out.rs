@@ -9,7 +9,7 @@ use crate::metrics::{self, Counter};
 use crate::outgoing::CallError;
 use crate::slack::api::{Client, Posted};
 use crate::slack::message::{Message, Occasion};
-use crate::store::{Edit, Store, StoreError, owe_callback, owe_update};
+use crate::store::{Edit, Store, StoreError, owe_callback, owe_outcome, owe_update};
 
 /// How an attempt went.
 #[derive(Debug)]
@@ -186,6 +186,7 @@ fn write_down(
             if owed.effect == Effect::PostMessage && approval.status() == Status::Pending {
                 let reason = format!("slack: {why}");
                 approval.finish(Status::Cancelled, None, Some(&reason), now);
+                owe_outcome(store, approval, now);
                 owe_callback(approval, store.owner());
             }
         }

@@ -1,12 +1,12 @@
 //! One ballot's way to its end: decided and durable, told in the log, its effects under way.
 
 use super::Effects;
-use crate::approval::{Ballot, Choice, Mandate, Refusal, Status, Verdict};
+use crate::approval::{Ballot, Choice, Entry, Event, Mandate, Refusal, Status, Verdict};
 use crate::clock;
 use crate::complaint::reason;
 use crate::metrics::{self, Counter};
 use crate::slack::notice::Notice;
-use crate::store::{Durability, Recorded, StoreError, commit};
+use crate::store::{Durability, Recorded, StoreError, commit, record_refusal};
 
 /// How far a ballot got.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Effects {
             self.store.defer(ballot)?;
             return Ok(Outcome::Deferred);
         }
-        self.unknown(ballot);
+        self.unknown(ballot)?;
         Ok(Outcome::Settled)
     }
 
@@ -62,11 +62,13 @@ impl Effects {
             Err(StoreError::Damaged { id, damage }) => {
                 received(ballot, None);
                 log::warn!(approvalId:% = id, reason:% = damage; "Click on an unreadable approval");
+                self.refuse(ballot, "its approval is unreadable")?;
                 self.tell_voter(ballot, &Notice::Damaged { id: id.as_str() });
                 Ok(Some(Outcome::Settled))
             }
             Err(StoreError::AnsweredElsewhere) => {
                 received(ballot, None);
+                self.refuse(ballot, "answered by another server")?;
                 self.tell_voter(ballot, &Notice::AnsweredElsewhere);
                 Ok(Some(Outcome::Settled))
             }
@@ -109,7 +111,7 @@ impl Effects {
                 );
             }
             Verdict::Refused(refusal) => {
-                log::info!(approvalId:% = ballot.id, reason:% = word(refusal);
+                log::info!(approvalId:% = ballot.id, reason = refusal.word();
                     "Click of @{} changed nothing", ballot.voter.person.username);
                 match refusal {
                     Refusal::NoReason => self.ask_why(ballot, Some(approval.operation())),
@@ -144,7 +146,10 @@ impl Effects {
     }
 
     /// Tells the clicker that there is no such approval.
-    pub(super) fn unknown(&self, ballot: &Ballot) {
+    ///
+    /// # Errors
+    /// The audit log does not tell of it.
+    pub(super) fn unknown(&self, ballot: &Ballot) -> Result<(), StoreError> {
         received(ballot, None);
         log::warn!(approvalId:% = ballot.id; "No such approval");
         self.tell_voter(
@@ -153,6 +158,13 @@ impl Effects {
                 id: ballot.id.as_str(),
             },
         );
+        self.refuse(ballot, "no such approval")
+    }
+
+    /// Records a refusal that is about no approval.
+    fn refuse(&self, ballot: &Ballot, why: &str) -> Result<(), StoreError> {
+        let entry = Entry::new(Event::Refused, clock::now(), self.store.station());
+        record_refusal(&*self.store, ballot, entry, why)
     }
 }
 
@@ -186,19 +198,5 @@ fn tell_decision(status: Status, ballot: &Ballot) {
         None => {
             log::info!(approvalId:% = id, note = "Notifying agent..."; "Approval {verb} by @{username}");
         }
-    }
-}
-
-fn word(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Final { .. } => "already decided",
-        Refusal::Changed => "changed since it was shown",
-        Refusal::NotAnApprover => "not an approver",
-        Refusal::External => "from another workspace",
-        Refusal::NoReason => "it does not say why",
-        Refusal::Guest => "a guest",
-        Refusal::Unverified => "Slack could not say whether the person may",
-        Refusal::OwnRequest => "own request",
-        Refusal::VotedAlready { .. } => "voted already",
     }
 }

@@ -217,6 +217,7 @@ mod tests {
             seen: None,
             may_precede_file: false,
             trigger_id: None,
+            sent: crate::approval::Sent::default(),
             at: clock::now(),
         }
     }

@@ -13,6 +13,7 @@ mod knowledge;
 mod notify_agent;
 mod pace;
 mod queue;
+mod record;
 mod sweep;
 mod tell;
 mod weigh;
@@ -21,6 +22,7 @@ mod work;
 pub use carry_out::{Attempt, Note, carry_out, give_up_posting, note_down, refused, undone};
 pub use decision::Outcome;
 pub use notify_agent::Callbacks;
+pub use record::record;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -38,6 +40,7 @@ use home::Homes;
 use knowledge::Learned;
 use pace::Pace;
 use queue::{Job, Queue};
+use record::Ledger;
 use work::Task;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
@@ -65,6 +68,8 @@ pub struct Effects {
     asking: Arc<Queue>,
     /// Dialogs to be opened.
     opening: Arc<Queue>,
+    /// What the audit log is yet to tell.
+    ledger: Arc<Ledger>,
     /// How fast requests are posted, and answers beside them.
     pace: Arc<Pace>,
     answers: Arc<Pace>,
@@ -100,6 +105,8 @@ pub struct Running {
     /// Those that leave words for the others to deliver.
     first: Vec<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
+    /// The last one: the others leave it what they bring about.
+    recording: JoinHandle<()>,
 }
 
 impl Effects {
@@ -111,6 +118,7 @@ impl Effects {
             calling: Arc::default(),
             asking: Arc::default(),
             opening: Arc::default(),
+            ledger: Arc::default(),
             pace: Arc::default(),
             answers: Arc::default(),
             learned: Arc::default(),
@@ -124,6 +132,7 @@ impl Effects {
     /// From now on decides and calls by these terms.
     pub fn reload(&self, terms: Terms) {
         self.terms.replace(terms);
+        self.note_policy();
         self.queue.push(Job::new(Task::Identify, HORIZON));
         self.refresh_homes();
     }
@@ -133,6 +142,7 @@ impl Effects {
     /// # Errors
     /// When the system gives no more threads.
     pub fn start(&self) -> std::io::Result<Running> {
+        self.note_policy();
         let mut first = self.spawn("ask", &self.asking, ASKING)?;
         first.extend(self.spawn("dialog", &self.opening, OPENING)?);
         let mut threads = self.spawn("effect", &self.queue, THREADS)?;
@@ -144,10 +154,14 @@ impl Effects {
                 .name("sweep".into())
                 .spawn(move || effects.sweep())?,
         );
+        let effects = self.clone();
+        let recording = thread::Builder::new().name("record".into());
+        let recording = recording.spawn(move || effects.keep_record())?;
         Ok(Running {
             effects: self.clone(),
             first,
             threads,
+            recording,
         })
     }
 
@@ -226,6 +240,8 @@ impl Running {
         effects.queue.stop();
         effects.calling.stop();
         wait(self.threads, deadline);
+        effects.ledger.stop();
+        wait(vec![self.recording], deadline);
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Callbacks {
 }
 
 /// Fields that are no business of the agent's: a `response_url` in them would let it speak for us.
-const OURS: [&str; 2] = ["effectsOwed", "effectsFailed"];
+const OURS: [&str; 3] = ["effectsOwed", "effectsFailed", "auditOwed"];
 
 /// Tells the agent. 2xx means that it knows.
 ///

@@ -187,7 +187,14 @@ impl Effects {
         match self.try_to_decide(ballot) {
             Ok(Some(_)) => {}
             Ok(None) if age < GRACE => return false,
-            Ok(None) => self.unknown(ballot),
+            Ok(None) => match self.unknown(ballot) {
+                Ok(()) => {}
+                Err(_) if age < PATIENCE => return false,
+                Err(error) => {
+                    log::error!(approvalId:% = ballot.id, reason:% = error;
+                        "The audit log does not tell of a click that was refused");
+                }
+            },
             Err(StoreError::Busy | StoreError::Io { .. }) if age < PATIENCE => return false,
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");

@@ -9,7 +9,7 @@ use super::carry_out::{Attempt, Note, carry_out, note_down, refused, undone};
 use super::queue::{Job, Queue};
 use super::tell::Way;
 use super::{Effects, HORIZON};
-use crate::approval::{Approval, ApprovalId, Ballot, Effect, Owed, Status};
+use crate::approval::{Approval, ApprovalId, Ballot, Effect, Status};
 use crate::clock;
 use crate::outgoing::{CallError, Url};
 use crate::random;
@@ -51,9 +51,12 @@ pub(super) enum Task {
 impl Effects {
     /// Takes up what this process owes for an approval.
     pub(super) fn push_owed(&self, approval: &Approval) {
+        let is_ours = |owner: &str| owner == self.store.owner();
+        if approval.unrecorded().any(|one| is_ours(&one.owner)) {
+            self.ledger.push(approval.id().clone());
+        }
         let terms = self.terms();
-        let ours = |owed: &Owed| owed.owner == self.store.owner();
-        for owed in approval.owed().filter(ours) {
+        for owed in approval.owed().filter(|owed| is_ours(&owed.owner)) {
             let (queue, destination) = match owed.effect {
                 Effect::NotifyAgent => {
                     let url = approval.text("callbackUrl").and_then(Url::parse);

@@ -47,11 +47,19 @@ impl fmt::Debug for SigningSecret {
 
 /// A body that Slack has signed. Only [`verify`] makes one.
 #[derive(Debug)]
-pub struct SignedBody<'a>(&'a [u8]);
+pub struct SignedBody<'a> {
+    bytes: &'a [u8],
+    sent: u64,
+}
 
 impl<'a> SignedBody<'a> {
     pub fn bytes(&self) -> &'a [u8] {
-        self.0
+        self.bytes
+    }
+
+    /// The signed timestamp: seconds since 1970.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 }
 
@@ -104,7 +112,7 @@ pub fn verify<'a>(
         .iter()
         .fold(false, |any, secret| matches(secret) | any)
     {
-        return Ok(SignedBody(body));
+        return Ok(SignedBody { bytes: body, sent });
     }
     let expected = secrets
         .first()

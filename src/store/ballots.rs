@@ -6,9 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value;
+
 use super::durable;
 use super::{Deferred, Durability};
-use crate::approval::Ballot;
+use crate::approval::{Ballot, SignKey, VerifyKey};
+
+/// Of a ballot's document, by the server's key.
+const SIGNATURE: &str = "signature";
 
 pub(super) struct Ballots {
     folder: PathBuf,
@@ -28,19 +33,24 @@ impl Ballots {
         &self.folder
     }
 
-    /// Keeps a ballot in the name of `owner`. `temporary` is a name that nobody else uses.
+    /// Keeps a ballot in the name of `owner`, signed when there is a key. `temporary` is a name that nobody else uses.
     ///
     /// # Errors
     /// It is not kept.
     pub(super) fn keep(
         &self,
         ballot: &Ballot,
+        key: Option<&SignKey>,
         owner: &str,
         temporary: &str,
     ) -> io::Result<Deferred> {
         let number = temporary.rsplit('.').next().unwrap_or_default();
         let name = format!("{owner}.{number}.json");
-        let bytes = serde_json::to_vec(ballot)?;
+        let mut document = serde_json::to_value(ballot)?;
+        if let Some(key) = key {
+            document[SIGNATURE] = key.sign_ballot(&document).into();
+        }
+        let bytes = serde_json::to_vec(&document)?;
         match durable::replace(&self.folder, &name, temporary, &bytes, None)? {
             Durability::Durable => Ok(Deferred {
                 ballot: ballot.clone(),
@@ -61,8 +71,13 @@ impl Ballots {
         !settled.contains(name) && self.folder.join(name).exists()
     }
 
-    /// The ballots of those owners that `is_ours` accepts.
-    pub(super) fn waiting(&self, is_ours: &dyn Fn(&str) -> bool) -> io::Result<Vec<Deferred>> {
+    /// The ballots of those owners that `is_ours` accepts. With a key, only those that it has signed:
+    /// who may write here must not be able to click for others.
+    pub(super) fn waiting(
+        &self,
+        key: Option<VerifyKey>,
+        is_ours: &dyn Fn(&str) -> bool,
+    ) -> io::Result<Vec<Deferred>> {
         let settled = self
             .settled
             .lock()
@@ -75,10 +90,27 @@ impl Ballots {
         let ours = names.filter(|name| owner(name).is_some_and(is_ours));
         let read = |name: String| {
             let (bytes, _) = durable::read(&self.folder.join(&name)).ok()??;
-            let ballot = serde_json::from_slice(&bytes).ok()?;
+            let mut document: Value = serde_json::from_slice(&bytes).ok()?;
+            let signature = document.as_object_mut()?.remove(SIGNATURE);
+            if let Some(key) = key {
+                let signature = signature.as_ref().and_then(Value::as_str);
+                if !signature.is_some_and(|it| key.holds_for_ballot(&document, it)) {
+                    self.refuse(&name);
+                    return None;
+                }
+            }
+            let ballot = serde_json::from_value(document).ok()?;
             Some(Deferred { ballot, name })
         };
         Ok(ours.filter_map(read).collect())
+    }
+
+    /// Leaves a ballot alone for good that no server has kept.
+    fn refuse(&self, name: &str) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled.insert(name.to_owned()) {
+            log::error!(file = name; "A click that waits is not signed by this server's key, and does not count");
+        }
     }
 
     /// Whether a process still has ballots to deal with.

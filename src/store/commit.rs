@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{Durability, Edit, Store, StoreError};
+use super::{Caution, Durability, Edit, Store, StoreError};
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Effect, Mandate, Owed, Person, Refusal, Route, Status, Verdict,
-    decide,
+    Approval, ApprovalId, Ballot, Effect, Entry, Event, Mandate, Owed, Person, Refusal, Route, Run,
+    Status, Unrecorded, Verdict, decide,
 };
-use crate::clock;
+use crate::clock::{self, Timestamp};
 
 /// A ballot's outcome, as it stands in the store. Only [`commit`] makes one.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ pub enum MessagePath {
     ResponseUrl,
 }
 
-/// Decides a ballot and writes the outcome with the effects that it owes, in one atomic step.
-/// `None` when there is no such approval.
+/// Decides a ballot and writes the outcome with the effects that it owes, in one atomic step. A
+/// refusal changes no approval, and stands in the audit log. `None` when there is no such approval.
 ///
 /// # Errors
-/// Nothing was decided.
+/// Nothing was decided, or a refusal could not be recorded.
 pub fn commit(
     store: &dyn Store,
     ballot: &Ballot,
@@ -57,6 +57,18 @@ pub fn commit(
         let now = clock::now();
         let verdict = decide(approval, ballot, mandate, now);
         let mut changed = approval.record(ballot, &verdict, now);
+        if changed {
+            let entry = match verdict {
+                Verdict::Counted { .. } => {
+                    Entry::about(approval, Event::Voted, now, store.station()).cast(ballot)
+                }
+                Verdict::Lapsed => Entry::outcome(approval, now, store.station()),
+                Verdict::Decided(_) | Verdict::Refused(_) => {
+                    Entry::outcome(approval, now, store.station()).cast(ballot)
+                }
+            };
+            owe_entry(store, approval, entry);
+        }
         if approval.status() == Status::Pending {
             changed |= match verdict {
                 Verdict::Counted { .. } => owe_count(approval, ballot, path, store.owner()),
@@ -71,11 +83,43 @@ pub fn commit(
         outcome = Some(verdict);
         if changed { Edit::Write } else { Edit::Keep }
     })?;
+    if let (Some(updated), Some(Verdict::Refused(refusal))) = (&updated, &outcome) {
+        let entry = Entry::about(
+            &updated.approval,
+            Event::Refused,
+            clock::now(),
+            store.station(),
+        );
+        match (
+            record_refusal(store, ballot, entry, refusal.word()),
+            mandate,
+        ) {
+            // Who decides from the terminal may not be allowed to write there.
+            (Err(error), Mandate::Terminal) => {
+                log::debug!(approvalId:% = ballot.id, reason:% = error; "Refusal not recorded");
+            }
+            (recorded, _) => recorded?,
+        }
+    }
     Ok(updated.zip(outcome).map(|(updated, verdict)| Recorded {
         approval: updated.approval,
         verdict,
         durability: updated.durability,
     }))
+}
+
+/// Records in the audit log that a ballot was refused, and why. `entry` says what is known of the
+/// request.
+///
+/// # Errors
+/// It does not stand there.
+pub fn record_refusal(
+    store: &dyn Store,
+    ballot: &Ballot,
+    entry: Entry,
+    why: &str,
+) -> Result<(), StoreError> {
+    store.record(&[entry.cast(ballot).refused(why)], Caution::New)
 }
 
 /// Makes an approval `expired` if its time is over, owing what follows. The approval when that
@@ -89,8 +133,10 @@ pub fn expire(
     path: MessagePath,
 ) -> Result<Option<Approval>, StoreError> {
     change(store, id, &mut |approval| {
-        let expired = approval.expire(clock::now());
+        let now = clock::now();
+        let expired = approval.expire(now);
         if expired {
+            owe_outcome(store, approval, now);
             owe_consequences(approval, None, path, store.owner());
         }
         expired
@@ -117,6 +163,7 @@ pub fn withdraw(
         if !approval.expire(now) {
             approval.finish(Status::Cancelled, by, reason, now);
         }
+        owe_outcome(store, approval, now);
         owe_consequences(approval, None, path, store.owner());
         true
     })
@@ -142,6 +189,7 @@ pub fn adopt(
             return false;
         }
         approval.limit((now + timeout).rounded_up());
+        owe_request(store, approval);
         owe(
             approval,
             Effect::PostMessage,
@@ -175,6 +223,41 @@ pub fn remind(
     })
 }
 
+/// Makes a request that is yet to be kept owe that the audit log tells of it.
+pub fn owe_request(store: &dyn Store, approval: &mut Approval) {
+    let now = clock::now();
+    if approval.note_record(now) {
+        let entry = Entry::about(approval, Event::Requested, now, store.station());
+        push_entry(store, approval, entry);
+    }
+}
+
+/// Makes a request owe that the audit log tells what has just become of it.
+pub fn owe_outcome(store: &dyn Store, approval: &mut Approval, now: Timestamp) {
+    let entry = Entry::outcome(approval, now, store.station());
+    owe_entry(store, approval, entry);
+}
+
+/// Makes a request owe that the audit log tells how its command goes.
+pub fn owe_execution(store: &dyn Store, approval: &mut Approval, run: Run<'_>) {
+    let entry = Entry::execution(approval, run, clock::now(), store.station());
+    owe_entry(store, approval, entry);
+}
+
+/// Makes a request owe a line of the audit log; that it was asked stands there first.
+fn owe_entry(store: &dyn Store, approval: &mut Approval, entry: Entry) {
+    owe_request(store, approval);
+    push_entry(store, approval, entry);
+}
+
+fn push_entry(store: &dyn Store, approval: &mut Approval, entry: Entry) {
+    approval.owe_record(&Unrecorded {
+        owner: store.owner().to_owned(),
+        inherited: false,
+        entry,
+    });
+}
+
 /// Promises to show a request in Slack that is yet to be kept, so that no server shows it, too.
 pub fn promise_to_post(store: &dyn Store, approval: &mut Approval) {
     approval.forget_message();
@@ -194,7 +277,9 @@ pub fn approve_by_policy(store: &dyn Store, approval: &mut Approval) {
         username: POLICY.into(),
         name: POLICY.into(),
     };
-    approval.finish(Status::Approved, Some(&policy), None, clock::now());
+    let now = clock::now();
+    approval.finish(Status::Approved, Some(&policy), None, now);
+    owe_outcome(store, approval, now);
     owe_callback(approval, store.owner());
 }
 

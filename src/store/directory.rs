@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::audit::AuditLog;
 use super::ballots::Ballots;
 use super::events::Events;
 use super::follow::Follower;
@@ -15,10 +16,12 @@ use super::index::Index;
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
-    Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
+    Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
     StoreError, Updated, durable, lock, watch,
 };
-use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status, parse_object};
+use crate::approval::{
+    Approval, ApprovalId, Ballot, Damage, Entry, Progress, SignKey, Station, Status, parse_object,
+};
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
@@ -27,9 +30,26 @@ const REUSED: usize = 16;
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
 
+/// Where a store is, and who uses it.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// The pending directory.
+    pub path: PathBuf,
+    /// The directory of the audit log; beside the pending one when absent.
+    pub audit: Option<PathBuf>,
+    /// Size from which a file of the audit log is put away, in bytes.
+    pub audit_file_bytes: u64,
+    pub station: Station,
+    /// What decisions are signed with.
+    pub key: Option<Arc<SignKey>>,
+}
+
 /// See [`Store`].
 pub struct Directory {
     path: PathBuf,
+    station: Station,
+    audit: AuditLog,
+    key: Option<Arc<SignKey>>,
     owner: String,
     /// Absent until something is written: who only looks leaves no trace.
     home: Mutex<Option<Home>>,
@@ -67,10 +87,11 @@ impl Directory {
     ///
     /// # Errors
     /// When it cannot be made, locked or written.
-    pub fn open(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
-        Self::make(path)?;
-        let directory = Self::at(path, keep_decided)?;
+    pub fn open(site: &Site, keep_decided: Duration) -> Result<Self, StoreError> {
+        Self::make(&site.path)?;
+        let directory = Self::at(site, keep_decided)?;
         directory.settle_in()?;
+        directory.audit.prepare()?;
         directory
             .clear_up()
             .map_err(io_error("clear up the pending directory"))?;
@@ -81,9 +102,9 @@ impl Directory {
     ///
     /// # Errors
     /// When it is not there or cannot be entered.
-    pub fn visit(path: &Path) -> Result<Self, StoreError> {
+    pub fn visit(site: &Site) -> Result<Self, StoreError> {
         // Only who serves it moves anything to the archive.
-        Self::at(path, Duration::MAX)
+        Self::at(site, Duration::MAX)
     }
 
     /// Makes the directory, unless it is there.
@@ -95,12 +116,17 @@ impl Directory {
         made.map_err(io_error("make the pending directory"))
     }
 
-    fn at(path: &Path, keep_decided: Duration) -> Result<Self, StoreError> {
-        let path = path
+    fn at(site: &Site, keep_decided: Duration) -> Result<Self, StoreError> {
+        let path = site
+            .path
             .canonicalize()
             .map_err(io_error("find the pending directory"))?;
+        let audit = site.audit_folder(&path);
         let network = watch::is_network_filesystem(&path);
         Ok(Self {
+            station: site.station.clone(),
+            key: site.key.clone(),
+            audit: AuditLog::of(&audit, site.audit_file_bytes),
             owner: lock::fresh_name().map_err(io_error("get random bytes"))?,
             home: Mutex::new(None),
             locks: Locks::of(&path),
@@ -168,6 +194,7 @@ impl Directory {
                 }
             }
         }
+        self.audit.clear_up(clock::now());
         self.answers.deliver_late(&self.locks);
         for owner in self.locks.owners()? {
             let needed = self.ballots.are_owned_by(&owner);
@@ -193,7 +220,13 @@ impl Directory {
             id: id.clone(),
             damage,
         };
-        let parse = |bytes: &[u8]| Approval::parse(id, bytes).map_err(damaged);
+        let parse = |bytes: &[u8]| {
+            let mut approval = Approval::parse(id, bytes).map_err(damaged)?;
+            if let Some(key) = &self.key {
+                approval.distrust_unsigned_votes(key.verify_key());
+            }
+            Ok(approval)
+        };
         let mut answered = false;
         if let Some((bytes, metadata)) = read(&self.file(id))? {
             match recognise(&bytes) {
@@ -342,6 +375,14 @@ impl Directory {
     }
 }
 
+impl Site {
+    /// The directory of the audit log of this pending directory.
+    pub fn audit_folder(&self, pending: &Path) -> PathBuf {
+        let beside = || pending.parent().unwrap_or(pending).join("audit");
+        self.audit.clone().unwrap_or_else(beside)
+    }
+}
+
 impl Home {
     /// Makes our folders in the directory and announces this process there.
     fn move_in(path: &Path, locks: &Locks, owner: &str) -> Result<Self, StoreError> {
@@ -365,6 +406,14 @@ fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
 impl Store for Directory {
     fn owner(&self) -> &str {
         &self.owner
+    }
+
+    fn station(&self) -> &Station {
+        &self.station
+    }
+
+    fn record(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError> {
+        self.audit.append(entries, caution)
     }
 
     fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
@@ -424,7 +473,11 @@ impl Store for Directory {
         if let Some(existing) = self.archived(id)? {
             return Ok(Created::Existing(Box::new(existing)));
         }
-        let written = self.write_new(approval);
+        let mut approval = approval.clone();
+        if let Some(key) = &self.key {
+            approval.sign(key, Progress::NONE);
+        }
+        let written = self.write_new(&approval);
         written
             .map(Created::New)
             .map_err(io_error(format!("write {id}")))
@@ -444,11 +497,14 @@ impl Store for Directory {
                 .deliver(id)
                 .map_err(io_error(format!("deliver the answer to {id}")))?;
         }
-        let before = approval.status();
+        let (before, progress) = (approval.status(), approval.progress());
         let durability = match edit(&mut approval) {
             Edit::Keep => Durability::Durable,
             Edit::Write => {
                 self.settle_in()?;
+                if let Some(key) = &self.key {
+                    approval.sign(key, progress);
+                }
                 match (&source, before) {
                     (Source::File(_), _)
                     | (Source::Intent(_), Status::Approved | Status::Denied) => {
@@ -477,13 +533,19 @@ impl Store for Directory {
         if proven.is_some_and(|at| clock::tick().duration_since(at) < PROOF) {
             return Ok(());
         }
-        // A page of bytes: an empty file can often be made on a disk that is full.
-        let probe = self.path.join(self.temporary());
-        let written = std::fs::write(&probe, [b' '; 4096]);
-        let removed = std::fs::remove_file(&probe);
-        written
-            .and(removed)
-            .map_err(io_error("write to the pending directory"))?;
+        for (folder, what) in [
+            (&*self.path, "write to the pending directory"),
+            (
+                self.audit.folder(),
+                "write to the directory of the audit log",
+            ),
+        ] {
+            // A page of bytes: an empty file can often be made on a disk that is full.
+            let probe = folder.join(self.temporary());
+            let written = std::fs::write(&probe, [b' '; 4096]);
+            let removed = std::fs::remove_file(&probe);
+            written.and(removed).map_err(io_error(what))?;
+        }
         *proven = Some(clock::tick());
         Ok(())
     }
@@ -536,14 +598,16 @@ impl Store for Directory {
     }
 
     fn defer(&self, ballot: &Ballot) -> Result<Deferred, StoreError> {
-        let kept = self.ballots.keep(ballot, &self.owner, &self.temporary());
+        let kept = self
+            .ballots
+            .keep(ballot, self.key.as_deref(), &self.owner, &self.temporary());
         kept.map_err(io_error("keep a click that waits"))
     }
 
     fn deferred(&self) -> Result<Vec<Deferred>, StoreError> {
         let is_ours = |owner: &str| owner == self.owner || self.locks.is_dead(owner);
         self.ballots
-            .waiting(&is_ours)
+            .waiting(self.key.as_deref().map(SignKey::verify_key), &is_ours)
             .map_err(io_error("list the clicks that wait"))
     }
 

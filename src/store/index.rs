@@ -316,11 +316,11 @@ impl Index {
             due,
             life: approval.open_life(),
             owes: approval.owes(),
-            owners: approval.owed().map(|owed| owed.owner.into()).collect(),
+            owners: approval.promisers().map(Box::from).collect(),
             unseen: place == Place::Approvals
                 && approval.status() == Status::Pending
                 && !approval.is_shown()
-                && !approval.owes(),
+                && !approval.owes_effects(),
             notified: approval.text("agentNotifiedAt").is_some(),
         }
     }

@@ -39,13 +39,28 @@ impl Locks {
         }
     }
 
+    /// Locks right in a folder.
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
     /// Waits for the lock of an approval.
     ///
     /// # Errors
     /// `Busy` after [`PATIENCE`]; `Io` when the lock file cannot be opened or locked.
     pub(super) fn lock(&self, id: &ApprovalId) -> Result<Guard, StoreError> {
         let shard = Sha256::digest(id.as_str())[0] % SHARDS;
-        let file = self.open(&format!("{shard:02x}")).map_err(failed)?;
+        self.hold(&format!("{shard:02x}"))
+    }
+
+    /// Waits for the lock of that name.
+    ///
+    /// # Errors
+    /// Those of [`Locks::lock`].
+    pub(super) fn hold(&self, name: &str) -> Result<Guard, StoreError> {
+        let file = self.open(name).map_err(failed)?;
         let deadline = clock::tick() + PATIENCE;
         let mut nap = Duration::from_micros(200);
         loop {

@@ -1,6 +1,8 @@
 //! Where approvals live. [`Store`] is the seam: above it nobody knows that it is a directory.
 //! A decision is a compare-and-swap ([`Store::update`]), and [`commit`] is the only way to one.
 
+mod audit;
+pub mod audit_trail;
 mod ballots;
 mod commit;
 mod directory;
@@ -13,17 +15,17 @@ mod runbookai;
 mod watch;
 
 pub use commit::{
-    MessagePath, Recorded, adopt, approve_by_policy, commit, expire, owe_callback, owe_update,
-    promise_to_post, remind, withdraw,
+    MessagePath, Recorded, adopt, approve_by_policy, commit, expire, owe_callback, owe_execution,
+    owe_outcome, owe_request, owe_update, promise_to_post, record_refusal, remind, withdraw,
 };
-pub use directory::Directory;
+pub use directory::{Directory, Site};
 
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::approval::{Approval, ApprovalId, Ballot, Damage, Status};
+use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, Station, Status};
 use crate::clock::Timestamp;
 use crate::complaint::reason;
 
@@ -31,6 +33,15 @@ use crate::complaint::reason;
 pub trait Store: Send + Sync {
     /// The name under which this process owes effects.
     fn owner(&self) -> &str;
+
+    /// Whose process this is, for the record.
+    fn station(&self) -> &Station;
+
+    /// Adds lines to the audit log, in this order and durably. Any number of processes may do so.
+    ///
+    /// # Errors
+    /// Whether they stand there is not known: what is tried again is tried with [`Caution::Again`].
+    fn record(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError>;
 
     /// The approval as it is now; `None` when there is none of that name.
     ///
@@ -138,6 +149,15 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// It cannot be told whether somebody has.
     fn take_on_event(&self, event_id: &str) -> Result<Novelty, StoreError>;
+}
+
+/// Whether an event may stand in the audit log already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caution {
+    /// It does not.
+    New,
+    /// It may: it was tried before, by this process or by one that has died.
+    Again,
 }
 
 /// Whether something happens for the first time.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{FORM, Refusal, Request, Response, Webhook};
-use crate::approval::{ApprovalId, Ballot, Choice, Route, Voter};
+use crate::approval::{ApprovalId, Ballot, Choice, Entry, Event, Principal, Route, Sent, Voter};
 use crate::clock;
 use crate::effects::Outcome;
 use crate::metrics::{self, Counter};
@@ -11,7 +11,7 @@ use crate::slack::dialog::INPUT;
 use crate::slack::interaction::{Actor, Button, Click, Denial, Interaction, Place};
 use crate::slack::notice::Notice;
 use crate::slack::signature::SignedBody;
-use crate::store::StoreError;
+use crate::store::{Caution, StoreError};
 
 impl Webhook {
     /// Answers an interaction: 200 once its outcome is durable.
@@ -29,8 +29,8 @@ impl Webhook {
             Refusal::Unreadable
         })?;
         match interaction {
-            Interaction::Click(click) => self.click(*click),
-            Interaction::Denial(denial) => self.denial(*denial),
+            Interaction::Click(click) => self.click(*click, sent(request, body)),
+            Interaction::Denial(denial) => self.denial(*denial, sent(request, body)),
             Interaction::BlockSuggestion => Ok(Response::json(200, &json!({ "options": [] }))),
             Interaction::Unused(kind) => {
                 metrics::count(Counter::Requests { action: "unused" });
@@ -40,11 +40,15 @@ impl Webhook {
         }
     }
 
-    fn click(&self, click: Click) -> Result<Response, Refusal> {
+    fn click(&self, click: Click, sent: Sent) -> Result<Response, Refusal> {
         metrics::count(Counter::Requests {
             action: click.choice.word(),
         });
         let foreign = self.is_foreign(&click.actor);
+        let sent = Sent {
+            team: click.actor.team.clone(),
+            ..sent
+        };
         let voter = self.voter(click.actor);
         let route = Route {
             channel: click.channel,
@@ -54,13 +58,13 @@ impl Webhook {
         if foreign {
             self.effects
                 .tell(&voter.person, &route, None, &Notice::Foreign);
-            return Ok(Response::empty());
+            return self.refuse(voter, sent, "another app or workspace");
         }
         let Some(id) = ApprovalId::parse(&click.value) else {
             log::warn!(action = click.choice.word(); "Click of @{} carries no approval id", voter.person.username);
             self.effects
                 .tell(&voter.person, &route, None, &Notice::NoId);
-            return Ok(Response::empty());
+            return self.refuse(voter, sent, "it carries no approval id");
         };
         let ballot = Ballot {
             id,
@@ -71,6 +75,7 @@ impl Webhook {
             seen: click.seen,
             may_precede_file: click.button == Button::RunbookAi,
             trigger_id: click.trigger_id,
+            sent,
             at: clock::now(),
         };
         let answer = self.vote(&ballot);
@@ -82,7 +87,7 @@ impl Webhook {
     }
 
     /// A reason that was given in the dialog denies; an empty one is refused there.
-    fn denial(&self, denial: Denial) -> Result<Response, Refusal> {
+    fn denial(&self, denial: Denial, sent: Sent) -> Result<Response, Refusal> {
         metrics::count(Counter::Requests { action: "deny" });
         let reason = denial.reason.trim();
         if reason.is_empty() {
@@ -97,11 +102,15 @@ impl Webhook {
             ..subject.route
         };
         let foreign = self.is_foreign(&denial.actor);
+        let sent = Sent {
+            team: denial.actor.team.clone(),
+            ..sent
+        };
         let voter = self.voter(denial.actor);
         if foreign {
             self.effects
                 .tell(&voter.person, &route, Some(&subject.id), &Notice::Foreign);
-            return Ok(Response::empty());
+            return self.refuse(voter, sent, "another app or workspace");
         }
         self.vote(&Ballot {
             id: subject.id,
@@ -112,7 +121,25 @@ impl Webhook {
             seen: subject.seen,
             may_precede_file: subject.may_precede_file,
             trigger_id: None,
+            sent,
             at: clock::now(),
+        })
+    }
+
+    /// Acknowledges a click that is about no approval of ours, once that is recorded.
+    fn refuse(&self, voter: Voter, sent: Sent, why: &str) -> Result<Response, Refusal> {
+        let store = self.effects.store();
+        let mut entry = Entry::new(Event::Refused, clock::now(), store.station()).refused(why);
+        entry.by = Some(Principal {
+            team: sent.team,
+            ..voter.person.into()
+        });
+        entry.from.address = sent.address;
+        entry.from.request_timestamp = sent.request_timestamp;
+        let recorded = store.record(&[entry], Caution::New);
+        recorded.map(|()| Response::empty()).map_err(|error| {
+            log::error!(reason:% = error; "A refused click could not be recorded");
+            Refusal::Failed
         })
     }
 
@@ -173,5 +200,14 @@ impl Webhook {
                 })
             }
         }
+    }
+}
+
+/// What is recorded of a request beside what it says.
+fn sent(request: &Request, body: &SignedBody) -> Sent {
+    Sent {
+        address: Some(request.peer.to_canonical().to_string()),
+        request_timestamp: Some(body.sent()),
+        team: None,
     }
 }

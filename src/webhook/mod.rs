@@ -116,6 +116,7 @@ impl Webhook {
     /// Goes on as before, for what there is now cannot be used; health and metrics say so.
     pub fn keep_old(&self, why: &str) {
         self.stale.replace(Some(why.to_owned()));
+        self.effects.note_old_policy(why);
     }
 
     /// Whether a request whose body is yet to come is worth reading.

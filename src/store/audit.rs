@@ -1,0 +1,306 @@
+//! The audit log, `approvals.jsonl`: one event a line, each line with the SHA-256 of the one before it
+//! in `prev` and a number, one higher, in `seq`. It is added to under a lock and synced, by any number
+//! of processes. A file that has grown large is renamed to `approvals-SEQ.jsonl`, after its last line,
+//! and the chain goes on in a new one.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::lock::Locks;
+use super::{Caution, StoreError, audit_trail, durable, lock};
+use crate::approval::Entry;
+use crate::clock::Timestamp;
+
+/// The file that is added to.
+pub(super) const NAME: &str = "approvals.jsonl";
+/// Held by whoever adds.
+const LOCK: &str = "approvals.lock";
+/// What the first line of all has for `prev`.
+pub(super) const BEGINNING: [u8; 32] = [0; 32];
+/// How much of a file's end is read at first, in bytes: some lines.
+const TAIL: u64 = 16 * 1024;
+/// How long a probe may be there that somebody still writes.
+const PROBE: Duration = Duration::from_secs(60);
+
+pub(super) struct AuditLog {
+    folder: PathBuf,
+    locks: Locks,
+    /// Size from which a file is put away, in bytes.
+    largest: u64,
+    tail: Mutex<Option<Tail>>,
+}
+
+/// Where the chain stands. It holds as long as the file is that long.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    /// Device and inode.
+    identity: (u64, u64),
+    length: u64,
+    link: Link,
+}
+
+/// The end of the chain: number and SHA-256 of its last line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) seq: u64,
+    pub(super) hash: [u8; 32],
+}
+
+/// What is read of a line to go on after it.
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
+impl Link {
+    /// Before the first line.
+    const NONE: Self = Self {
+        seq: 0,
+        hash: BEGINNING,
+    };
+
+    /// The link after a line without its end. A line that nobody can read keeps its place.
+    fn after(line: &[u8], before: u64) -> Self {
+        let numbered = serde_json::from_slice::<Numbered>(line);
+        Self {
+            seq: numbered.map_or(before + 1, |numbered| numbered.seq),
+            hash: Sha256::digest(line).into(),
+        }
+    }
+}
+
+impl AuditLog {
+    pub(super) fn of(folder: &Path, largest: u64) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            locks: Locks::in_folder(folder),
+            largest,
+            tail: Mutex::default(),
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the folder, and the file, unless they are there.
+    ///
+    /// # Errors
+    /// Nothing can be added.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        self.append(&[], Caution::New)
+    }
+
+    /// Removes probes that dead processes left behind. Those of others, which may serve another pending
+    /// directory, are told by their age.
+    pub(super) fn clear_up(&self, now: Timestamp) {
+        let files = std::fs::read_dir(&self.folder).into_iter().flatten();
+        for file in files.filter_map(Result::ok) {
+            let made = file.metadata().and_then(|metadata| metadata.modified());
+            let is_old = made.is_ok_and(|made| now.since(made.into()) > PROBE);
+            let name = file.file_name();
+            if is_old && lock::temporary_owner(&name.to_string_lossy()).is_some() {
+                // Another process may be clearing up, too.
+                let _ = std::fs::remove_file(file.path());
+            }
+        }
+    }
+
+    /// Adds these events, durably. With [`Caution::Again`], those that stand there are left out.
+    ///
+    /// # Errors
+    /// They may stand there or not.
+    pub(super) fn append(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError> {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = self.locks.hold(LOCK)?;
+        // What fails leaves the file's end unknown.
+        let known = tail.take();
+        let added = self.add(entries, caution, known).map_err(failed)?;
+        *tail = Some(added);
+        Ok(())
+    }
+
+    fn add(&self, entries: &[Entry], caution: Caution, known: Option<Tail>) -> io::Result<Tail> {
+        let mut file = self.open()?;
+        let mut tail = match known {
+            Some(known) if known.is_of(&file)? => known,
+            _ => self.find_tail(&mut file)?,
+        };
+        if tail.length >= self.largest {
+            let put_away = self
+                .folder
+                .join(format!("approvals-{:012}.jsonl", tail.link.seq));
+            durable::move_to(&self.folder.join(NAME), &put_away)?;
+            file = self.open()?;
+            tail = Tail::at(&file, tail.link)?;
+        }
+        let written: HashSet<String> = match caution {
+            Caution::New => HashSet::new(),
+            Caution::Again => audit_trail::latest(&self.folder, &mut file)?,
+        };
+        let mut lines = String::new();
+        for entry in entries {
+            let entry = serde_json::to_string(entry)?;
+            if written.contains(body(&entry)) {
+                continue;
+            }
+            let line = line(tail.link, &entry);
+            tail.link = Link::after(line.as_bytes(), tail.link.seq);
+            lines.push_str(&line);
+            lines.push('\n');
+        }
+        let added = file
+            .write_all(lines.as_bytes())
+            .and_then(|()| file.sync_all());
+        if let Err(error) = added {
+            // Half a line must not stay; whoever adds next takes it away if this does not.
+            let _ = file.set_len(tail.length);
+            return Err(error);
+        }
+        if tail.length == 0 {
+            File::open(&self.folder)?.sync_all()?;
+        }
+        tail.length += lines.len() as u64;
+        Ok(tail)
+    }
+
+    /// Opens the file to add to it, and makes it when it is missing.
+    fn open(&self) -> io::Result<File> {
+        let path = self.folder.join(NAME);
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .append(true)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let made = options.create(true).mode(0o600).open(&path)?;
+                durable::give_to_owner_of(&self.folder, &path);
+                made
+            }
+            opened => opened?,
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "approvals.jsonl is not a regular file",
+            ));
+        }
+        Ok(file)
+    }
+
+    /// Finds the end of the chain, be it in a file that was put away, and takes away what a process
+    /// that died has begun to write.
+    fn find_tail(&self, file: &mut File) -> io::Result<Tail> {
+        let (last, torn) = last_line(file)?;
+        if torn > 0 {
+            let whole = file.metadata()?.len() - torn;
+            log::warn!(bytes = torn; "The audit log ended in half a line, which is removed");
+            file.set_len(whole)?;
+            file.sync_all()?;
+        }
+        let link = match last {
+            Some(line) => Link::after(&line, 0),
+            None => self.find_link()?,
+        };
+        Tail::at(file, link)
+    }
+
+    /// The end of the chain in the files that were put away, by us or by others.
+    fn find_link(&self) -> io::Result<Link> {
+        let mut newest = Link::NONE;
+        for path in audit_trail::put_away(&self.folder)? {
+            if let (Some(line), _) = last_line(&mut File::open(path)?)? {
+                let link = Link::after(&line, 0);
+                newest = if link.seq > newest.seq { link } else { newest };
+            }
+        }
+        Ok(newest)
+    }
+}
+
+impl Tail {
+    fn at(file: &File, link: Link) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            identity: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            link,
+        })
+    }
+
+    fn is_of(self, file: &File) -> io::Result<bool> {
+        let now = Self::at(file, self.link)?;
+        Ok((now.identity, now.length) == (self.identity, self.length))
+    }
+}
+
+/// The last whole line, without its end, and how many bytes of another come after it.
+fn last_line(file: &mut File) -> io::Result<(Option<Vec<u8>>, u64)> {
+    let length = file.metadata()?.len();
+    let mut span = TAIL;
+    loop {
+        let start = length.saturating_sub(span);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        (&mut *file).take(length - start).read_to_end(&mut bytes)?;
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        let before = |end: usize| bytes[..end].iter().rposition(|byte| *byte == b'\n');
+        match (end, end.and_then(before)) {
+            (Some(end), Some(before)) => {
+                let torn = (bytes.len() - end - 1) as u64;
+                return Ok((Some(bytes[before + 1..end].to_vec()), torn));
+            }
+            (Some(end), None) if start == 0 => {
+                let torn = (bytes.len() - end - 1) as u64;
+                return Ok((Some(bytes[..end].to_vec()), torn));
+            }
+            (None, _) if start == 0 => return Ok((None, length)),
+            _ => span *= 8,
+        }
+    }
+}
+
+/// One line, without its end.
+fn line(before: Link, entry: &str) -> String {
+    let mut line = format!("{{\"seq\":{},\"prev\":\"", before.seq + 1);
+    hex(&before.hash, &mut line);
+    line.push_str("\",");
+    line.push_str(body(entry));
+    line
+}
+
+/// What of an entry's JSON stands in its line, whatever the line's place in the chain.
+fn body(entry: &str) -> &str {
+    entry.strip_prefix('{').unwrap_or(entry)
+}
+
+/// What of a line is its entry's.
+pub(super) fn body_of_line(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("\"prev\":\"")?;
+    rest.split_once("\",").map(|(_, body)| body)
+}
+
+/// Bytes as hex digits in lower case.
+pub(super) fn hex(bytes: &[u8], text: &mut String) {
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+}
+
+fn failed(error: io::Error) -> StoreError {
+    StoreError::Io {
+        what: "add to the audit log".into(),
+        error,
+    }
+}

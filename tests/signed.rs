@@ -1,0 +1,307 @@
+//! Signed decisions: whoever can write the directory still cannot approve.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    CHANNEL, Click, Client, Finished, Scratch, Server, eventually, read_approval, sample,
+    write_approval,
+};
+use crate::stand_in::StandIn;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// A pair of keys, a directory, and Slack.
+struct Scene {
+    slack: StandIn,
+    dir: Scratch,
+    keys: Scratch,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let keys = Scratch::new();
+        let out = keys.join("key");
+        let made = Client::new(["keygen", "--out"])
+            .and(&[out.to_str().unwrap()])
+            .finish();
+        assert_eq!(made.status, Some(0), "{made:?}");
+        let (slack, dir) = (StandIn::start(), Scratch::new());
+        Self { slack, dir, keys }
+    }
+
+    fn key(&self) -> String {
+        self.keys.join("key").to_str().unwrap().to_owned()
+    }
+
+    fn public(&self) -> String {
+        format!("{}.pub", self.key())
+    }
+
+    fn server(&self, policy: &str) -> Server {
+        let builder = Server::builder().dir(&self.dir).slack(&self.slack);
+        builder
+            .config(policy)
+            .args(["--sign-key", &self.key()])
+            .start()
+    }
+
+    /// A command that believes signed approvals only.
+    fn verifying(&self, words: &[&str]) -> Finished {
+        let (first, rest) = words.split_first().unwrap();
+        Client::new([*first, "--verify-key", &self.public()])
+            .and(rest)
+            .dir(&self.dir)
+            .slack(&self.slack)
+            .env("SLACK_DEFAULT_CHANNEL", CHANNEL)
+            .finish()
+    }
+
+    fn stored(&self) -> Value {
+        read_approval(&self.dir, "apr-1")
+    }
+}
+
+#[test]
+fn keygen_makes_keys_that_openssl_reads_and_never_replaces_one() {
+    let scene = Scene::new();
+    let mode = |path: String| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(mode(scene.key()), 0o600);
+    let before = fs::read(scene.key()).unwrap();
+    let again = Client::new(["keygen", "--out", &scene.key()]).finish();
+    assert_eq!(again.status, Some(1), "{again:?}");
+    assert_eq!(fs::read(scene.key()).unwrap(), before);
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let public = openssl(&["pkey", "-in", &scene.key(), "-pubout"]);
+    assert_eq!(public, fs::read_to_string(scene.public()).unwrap());
+    let missing = Client::new(["keygen"]).finish();
+    assert_eq!(missing.status, Some(2));
+}
+
+#[test]
+fn a_click_is_signed_and_believed() {
+    let scene = Scene::new();
+    let server = scene.server("");
+    write_approval(&scene.dir, &sample("apr-1"));
+    assert_eq!(
+        server.interact(&Click::approve("apr-1").payload()).status,
+        200
+    );
+    for command in ["wait", "show"] {
+        let finished = scene.verifying(&[command, "apr-1"]);
+        assert_eq!(finished.status, Some(0), "{finished:?}");
+    }
+    eventually("everything to be done", SOON, || {
+        let stored = scene.stored();
+        let owes = ["auditOwed", "effectsOwed"]
+            .iter()
+            .any(|key| stored.get(key).is_some());
+        (!owes).then_some(())
+    });
+    // Another key signs nothing for this one.
+    let other = Scene::new();
+    let wrong = Client::new(["show", "apr-1", "--verify-key", &other.public()]);
+    assert_eq!(wrong.dir(&scene.dir).finish().status, Some(1));
+}
+
+#[test]
+fn what_somebody_wrote_into_the_file_is_not_believed() {
+    let scene = Scene::new();
+    let server = scene.server("");
+    write_approval(&scene.dir, &sample("apr-1"));
+    assert_eq!(
+        server.interact(&Click::approve("apr-1").payload()).status,
+        200
+    );
+    let signed = scene.stored();
+    let forged = |change: &dyn Fn(&mut Value)| {
+        let mut forged = signed.clone();
+        change(&mut forged);
+        write_approval(&scene.dir, &forged);
+        let shown = scene.verifying(&["show", "apr-1"]);
+        let waited = scene.verifying(&["wait", "apr-1"]);
+        assert_eq!(
+            (shown.status, waited.status),
+            (Some(1), Some(1)),
+            "{forged}"
+        );
+        assert!(
+            waited.stderr.contains("is not signed by the key"),
+            "{waited:?}"
+        );
+        assert!(waited.stdout.is_empty(), "{waited:?}");
+    };
+    forged(&|it| it["operation"] = "drop_database".into());
+    forged(&|it| it["args"] = json!({ "service": "everything" }));
+    forged(&|it| it["decidedAt"] = "2999-01-01T00:00:00Z".into());
+    forged(&|it| it["decidedBy"]["id"] = "U0BOSS".into());
+    forged(&|it| drop(it.as_object_mut().unwrap().shift_remove("signature")));
+    forged(&|it| it["signature"]["value"] = "00".repeat(64).into());
+    forged(&|it| it["signature"]["value"] = 7.into());
+    // A denial needs no signature to be obeyed.
+    let mut denied = signed.clone();
+    denied["status"] = "denied".into();
+    write_approval(&scene.dir, &denied);
+    assert_eq!(scene.verifying(&["wait", "apr-1"]).status, Some(5));
+}
+
+#[test]
+fn an_agent_that_approves_its_own_command_is_not_obeyed() {
+    let scene = Scene::new();
+    let marks = Scratch::new();
+    let mark = marks.join("mark").to_str().unwrap().to_owned();
+    let run = Client::new(["run", "--verify-key", &scene.public(), "--id", "apr-1"])
+        .and(&["--operation", "tidy", "--", "touch", &mark])
+        .dir(&scene.dir)
+        .slack(&scene.slack)
+        .env("SLACK_DEFAULT_CHANNEL", CHANNEL)
+        .start();
+    scene.slack.wait_for("chat.postMessage", 1, SOON);
+    // Without the key at hand even a terminal only writes a file.
+    let approved = Client::new(["approve", "apr-1"]).dir(&scene.dir).finish();
+    assert_eq!(approved.status, Some(0), "{approved:?}");
+    let finished = run.wait();
+    assert_eq!(finished.status, Some(1), "{finished:?}");
+    assert!(!PathBuf::from(&mark).exists());
+
+    // With the key it counts.
+    let key = scene.key();
+    let mut words = vec![
+        "run",
+        "--operation",
+        "tidy",
+        "--id",
+        "apr-2",
+        "--verify-key",
+    ];
+    let public = scene.public();
+    words.extend([&*public, "--", "touch", &*mark]);
+    let run = Client::new(words)
+        .dir(&scene.dir)
+        .slack(&scene.slack)
+        .env("SLACK_DEFAULT_CHANNEL", CHANNEL)
+        .start();
+    scene.slack.wait_for("chat.postMessage", 2, SOON);
+    let approved = Client::new(["approve", "apr-2", "--sign-key", &key]);
+    assert_eq!(approved.dir(&scene.dir).finish().status, Some(0));
+    assert_eq!(run.wait().status, Some(0));
+    assert!(PathBuf::from(&mark).exists());
+}
+
+#[test]
+fn what_the_policy_approves_is_signed_when_the_key_is_at_hand() {
+    let scene = Scene::new();
+    let policy = "safety:\n  requireApproval: [high]\n";
+    let request = |key: &[&str]| {
+        let words = ["request", "--operation", "look", "--risk", "low", "--wait"];
+        let client = Client::new(words)
+            .and(key)
+            .and(&["--verify-key", &scene.public()]);
+        client
+            .dir(&scene.dir)
+            .config(policy)
+            .slack(&scene.slack)
+            .finish()
+    };
+    let unsigned = request(&[]);
+    assert_eq!(unsigned.status, Some(1), "{unsigned:?}");
+    let signed = request(&["--sign-key", &scene.key()]);
+    assert_eq!(signed.status, Some(0), "{signed:?}");
+}
+
+#[test]
+fn a_vote_that_somebody_wrote_into_the_file_does_not_count() {
+    const TWO: &str = "safety:\n  approvers:\n    default:\n      minApprovals: 2\n";
+    let scene = Scene::new();
+    let server = scene.server(TWO);
+    let by = |user: &str| {
+        Click::approve("apr-1")
+            .by(user, &user.to_lowercase())
+            .payload()
+    };
+    write_approval(&scene.dir, &sample("apr-1"));
+    assert_eq!(server.interact(&by("UA")).status, 200);
+    let voted = scene.stored();
+    // The same vote in another's name.
+    let mut forged = sample("apr-1");
+    forged["decisions"] = voted["decisions"].clone();
+    forged["decisions"][0]["by"]["id"] = "UB".into();
+    write_approval(&scene.dir, &forged);
+    assert_eq!(server.interact(&by("UA")).status, 200);
+    assert_eq!(scene.stored()["status"], "pending");
+    // And one for a request that says something else by now.
+    let mut forged = sample("apr-1");
+    forged["decisions"] = voted["decisions"].clone();
+    forged["operation"] = "something_else".into();
+    write_approval(&scene.dir, &forged);
+    assert_eq!(server.interact(&by("UB")).status, 200);
+    assert_eq!(scene.stored()["status"], "pending");
+    // What a person really cast counts, also after a restart.
+    write_approval(&scene.dir, &sample("apr-1"));
+    assert_eq!(server.interact(&by("UA")).status, 200);
+    server.terminate();
+    let server = scene.server(TWO);
+    assert_eq!(server.interact(&by("UB")).status, 200);
+    assert_eq!(scene.stored()["status"], "approved");
+    assert_eq!(scene.verifying(&["wait", "apr-1"]).status, Some(0));
+}
+
+#[test]
+fn a_click_that_somebody_put_among_those_that_wait_does_not_count() {
+    let scene = Scene::new();
+    let server = scene.server("");
+    write_approval(&scene.dir, &sample("apr-1"));
+    let ballot = json!({
+        "id": "apr-1", "choice": "approve",
+        "voter": { "person": { "id": "U0BOSS", "username": "boss", "name": "Boss" }, "external": false },
+        "route": {}, "may_precede_file": false, "mayPrecedeFile": false,
+        "at": "2999-01-01T00:00:00Z",
+    });
+    let name = format!("{}.1.json", "a".repeat(16));
+    fs::write(scene.dir.join(".ballots").join(&name), ballot.to_string()).unwrap();
+    server.expect_errors();
+    server.wait_for_log("is not signed by this server's key", SOON);
+    assert_eq!(scene.stored()["status"], "pending");
+    server.terminate();
+    // Without a key whoever may write here is believed, so this is no test of nothing.
+    let unsigned = Server::builder()
+        .dir(&scene.dir)
+        .slack(&scene.slack)
+        .start();
+    eventually("the ballot to be decided", SOON, || {
+        (scene.stored()["status"] == "approved").then_some(())
+    });
+    drop(unsigned);
+}
+
+#[test]
+fn a_key_that_is_none_is_a_usage_error() {
+    let scene = Scene::new();
+    let usage = |args: &[&str]| {
+        let finished = Client::new(["show", "apr-1"])
+            .and(args)
+            .dir(&scene.dir)
+            .finish();
+        assert_eq!(finished.status, Some(2), "{finished:?}");
+        finished.stderr
+    };
+    write_approval(&scene.dir, &sample("apr-1"));
+    assert!(usage(&["--verify-key", &scene.key()]).contains("is no public Ed25519 key"));
+    assert!(usage(&["--verify-key", "/nowhere"]).contains("cannot read verify key"));
+    let builder = Server::builder().dir(&scene.dir).slack(&scene.slack);
+    let failed = builder
+        .args(["--sign-key", &scene.public()])
+        .start_expecting_failure();
+    assert_eq!(failed.status, Some(2), "{failed:?}");
+}
