@@ -1,14 +1,13 @@
 //! Votes that need Slack's word first, and the dialog that asks for a reason. Both are a person's
 //! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
-use std::collections::HashSet;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use serde_json::Value;
 
 use super::knowledge::Question;
 use super::queue::Job;
-use super::sweep::{PATIENCE, Word};
+use super::sweep::{Mark, PATIENCE, Word};
 use super::work::Task;
 use super::{Attempt, Effects, Terms, WORD_HORIZON};
 use crate::approval::{Approval, Ballot, Voter};
@@ -40,18 +39,19 @@ impl Effects {
 
     /// Has a thread ask Slack what a ballot needs, unless one is about to.
     pub(super) fn weigh_soon(&self, deferred: &Deferred) {
-        if self.weighed().insert(deferred.name().to_owned()) {
+        let mut weighed = self.weighed.lock().unwrap_or_else(PoisonError::into_inner);
+        if weighed.insert(deferred.name().to_owned()) {
             let task = Task::Weigh(Box::new(deferred.clone()));
             self.asking.push(Job::new(task, WORD_HORIZON));
         }
     }
 
-    fn weighed(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.weighed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks Slack what a ballot needs, then decides it by what is known.
     pub(super) fn weigh(&self, deferred: &Deferred) -> Attempt {
+        let _weighed = Mark {
+            names: &self.weighed,
+            name: deferred.name(),
+        };
         let ballot = &deferred.ballot;
         if let Ok(Some(approval)) = self.store.read(&ballot.id)
             && let Err(reason) = self.ask_for(&approval, ballot, &self.terms())
@@ -59,7 +59,6 @@ impl Effects {
             log::warn!(approvalId:% = ballot.id, reason:%; "Slack did not say who may decide");
         }
         self.reconsider(deferred, Word::Asked);
-        self.weighed().remove(deferred.name());
         Attempt::Done(None)
     }
 
