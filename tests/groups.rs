@@ -634,6 +634,7 @@ fn who_is_from_outside_is_known_from_auth_test_and_from_the_payload_until_then()
     for click in [
         elsewhere("apr-2"),
         elsewhere("apr-2").set("/enterprise", json!({"id": "T0002"})),
+        elsewhere("apr-2").without("/user/team_id"),
         approve("U0EVE", "apr-2").of_team("T0002"),
     ] {
         let word = scene.word(&click);
