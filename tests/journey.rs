@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, RawRequest, Scratch, Server, eventually, fixture, fixture_text, read_approval, sample,
-    write_approval,
+    Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, read_approval,
+    sample, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -433,6 +433,69 @@ fn slacks_patience_is_asked_for_and_given() {
     let calls = slack.wait_for("chat.update", 2, SOON);
     let pause = calls[1].at - calls[0].at;
     assert!(pause >= Duration::from_secs(2), "{pause:?}");
+}
+
+#[test]
+fn what_slack_limits_is_left_alone_by_everybody_and_nothing_else_is() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let patience = Failure::RateLimited {
+        retry_after_seconds: 3,
+    };
+    let ids = ["apr-1", "apr-2", "apr-3", "apr-4"];
+    for id in ids {
+        write_approval(&dir, &sample(id));
+    }
+    slack.fail_method("chat.update", patience, Times::Next(1));
+    server.interact(&Click::approve("apr-1").payload());
+    server.wait_for_log("rate limited", SOON);
+    for id in &ids[1..] {
+        server.interact(&Click::approve(id).payload());
+    }
+    // Posting is limited by channel.
+    slack.fail_method("chat.postMessage", patience, Times::Next(1));
+    write_approval(&dir, &dropped("apr-first", "C0LIMITED1"));
+    slack.wait_for("chat.postMessage", 1, SOON);
+    write_approval(&dir, &dropped("apr-same", "C0LIMITED1"));
+    write_approval(&dir, &dropped("apr-other", "C0FREE0001"));
+    for (method, count) in [("chat.update", 5), ("chat.postMessage", 4)] {
+        let calls = slack.wait_for(method, count, SOON * 2);
+        let (first, others) = calls.split_first().unwrap();
+        for call in others {
+            let free = call.body["channel"] == "C0FREE0001";
+            let waited = call.at - first.at;
+            assert_eq!(
+                waited < Duration::from_secs(3),
+                free,
+                "{waited:?}: {call:?}"
+            );
+        }
+        assert_eq!(calls.len(), count);
+    }
+}
+
+#[test]
+fn a_channel_that_hangs_holds_up_no_other() {
+    const MANY: usize = 20;
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let at = |id: &str, channel: &str| {
+        let mut approval = sample(id);
+        approval["slackChannel"] = channel.into();
+        write_approval(&dir, &approval);
+        let click = Click::approve(id).message(channel, "1705333800.000100");
+        server.interact(&click.payload());
+    };
+    slack.hang_channel("C0HANGS001");
+    for n in 0..MANY {
+        at(&format!("apr-{n}"), "C0HANGS001");
+    }
+    slack.wait_for("chat.update", 2, SOON);
+    at("apr-well", "C0WELL0001");
+    let calls = slack.wait_for("chat.update", 3, Duration::from_secs(2));
+    assert_eq!(calls[2].body["channel"], "C0WELL0001");
+    assert_eq!(calls.len(), 3);
+    server.kill();
 }
 
 #[test]

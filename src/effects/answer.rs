@@ -16,12 +16,15 @@ use crate::store::StoreError;
 
 /// How long somebody waits for an answer.
 const HORIZON: Duration = Duration::from_secs(300);
+/// How long an answer leaves a channel to requests that wait to be posted there.
+const YIELD: Duration = Duration::from_secs(1);
 
 impl Effects {
     /// Answers a mention in its thread. A channel learns of its own requests only.
     pub fn answer(&self, mention: Mention) {
         if self.terms().slack.has_token() {
-            self.queue.push(Job::new(Task::Answer(mention), HORIZON));
+            let job = Job::new(Task::Answer(mention), HORIZON);
+            self.queue.push(job.to(Some("answers".into())));
         } else {
             log::debug!("An answer needs a bot token");
         }
@@ -30,7 +33,10 @@ impl Effects {
     pub(super) fn attempt_to_answer(&self, mention: &Mention) -> Attempt {
         let channel = &*mention.channel;
         let again = |pause, why| Attempt::Again { pause, why };
-        if let Some(pause) = self.pace.take(channel, clock::tick()) {
+        // Requests come first: however many questions there are, none of them waits for an answer.
+        let now = clock::tick();
+        let requests_wait = self.pace.is_spent(channel, now).then_some(YIELD);
+        if let Some(pause) = requests_wait.or_else(|| self.answers.take(channel, now)) {
             return again(Some(pause), "the channel has had its fill".into());
         }
         let answer = match self.answer_to(mention) {

@@ -35,7 +35,8 @@ impl Effects {
         };
         let text = private(notice);
         let task = Task::Tell { way, text };
-        self.queue.push(Job::new(task, WORD_HORIZON));
+        let job = Job::new(task, WORD_HORIZON);
+        self.queue.push(job.to(Some("words".into())));
     }
 
     pub(super) fn attempt_to_tell(&self, way: &Way, text: &str) -> Attempt {

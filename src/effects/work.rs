@@ -11,7 +11,7 @@ use super::tell::Way;
 use super::{Effects, HORIZON};
 use crate::approval::{Approval, ApprovalId, Ballot, Effect, Status};
 use crate::clock;
-use crate::outgoing::CallError;
+use crate::outgoing::{CallError, Url};
 use crate::random;
 use crate::slack::api::is_about_credentials;
 use crate::slack::event::Mention;
@@ -55,12 +55,24 @@ impl Effects {
         if approval.unrecorded().any(|one| is_ours(&one.owner)) {
             self.ledger.push(approval.id().clone());
         }
-        for owed in approval
-            .owed()
-            .filter(|owed| owed.owner == self.store.owner())
-        {
+        let terms = self.terms();
+        for owed in approval.owed().filter(|owed| is_ours(&owed.owner)) {
+            let (queue, destination) = match owed.effect {
+                Effect::NotifyAgent => {
+                    let url = approval.text("callbackUrl").and_then(Url::parse);
+                    (&self.calling, url.map(|url| url.origin().to_owned()))
+                }
+                Effect::PostMessage
+                | Effect::UpdateMessage
+                | Effect::RetireMessage
+                | Effect::Remind => {
+                    let channel = owed.route.channel.as_deref();
+                    let channel = channel.or(terms.channel_of(approval));
+                    (&self.queue, channel.map(str::to_owned))
+                }
+            };
             let task = Task::Owed(approval.id().clone(), owed.effect);
-            self.queue.push(Job::new(task, HORIZON * 2));
+            queue.push(Job::new(task, HORIZON * 2).to(destination));
         }
     }
 

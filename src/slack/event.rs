@@ -18,6 +18,10 @@ pub enum Delivery {
     EventCallback {
         event_id: String,
         event: Event,
+        /// The workspace that it happened in.
+        team_id: Option<String>,
+        /// The app that Slack means.
+        api_app_id: Option<String>,
         authorizations: Option<Vec<Authorization>>,
     },
     /// Any other type, which we acknowledge.
@@ -30,6 +34,8 @@ pub enum Delivery {
 pub struct Authorization {
     user_id: Option<String>,
     is_bot: Option<bool>,
+    /// The workspace that has installed it.
+    pub team_id: Option<String>,
 }
 
 /// The event inside an `event_callback`.
