@@ -204,7 +204,7 @@ fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, Call
         Effect::RetireMessage => {
             show(&terms.slack, owed, &Message::retired(approval)).map(|()| Outcome::Retired)
         }
-        Effect::Remind => remind(terms, approval, owed),
+        Effect::Remind => remind(terms, approval),
         Effect::NotifyAgent => {
             notify_agent::call(&terms.callbacks, approval).map(|()| Outcome::Notified)
         }
@@ -236,13 +236,17 @@ fn own_message<'a>(approval: &'a Approval, owed: &Owed) -> Option<(&'a str, &'a 
 }
 
 /// Reminds in the request's thread, as long as somebody can still decide it there.
-fn remind(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, CallError> {
+fn remind(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
     let now = clock::now();
     let over = approval.expires_at().is_some_and(|expiry| expiry <= now);
     let open = approval.status() == Status::Pending && !over;
-    let Some((channel, ts)) = own_message(approval, owed).filter(|_| open) else {
+    if !open {
         return Ok(Outcome::Unneeded);
-    };
+    }
+    // It may have been posted anew since the reminder came due.
+    let (channel, ts) = approval
+        .message()
+        .ok_or_else(|| CallError::Failed("the request is yet to be posted anew".into()))?;
     let message = Message::reminder(approval, &terms.mention);
     terms.slack.post_reply(channel, ts, &message)?;
     log::info!(approvalId:% = approval.id(); "Reminder posted");

@@ -160,12 +160,18 @@ impl Effects {
     /// Puts a post off whose channel has had its fill of them, or that we took over and cannot
     /// post: that is no refusal of Slack's, and a reload may change it.
     fn wait_for_channel(&self, id: &ApprovalId, effect: Effect) -> Option<Attempt> {
+        let terms = self.terms();
         match effect {
             Effect::PostMessage | Effect::Remind => {}
+            Effect::UpdateMessage | Effect::RetireMessage if terms.slack.is_off() => {
+                return Some(Attempt::Again {
+                    pause: Some(UNABLE_PAUSE),
+                    why: "Slack is switched off".into(),
+                });
+            }
             Effect::UpdateMessage | Effect::RetireMessage | Effect::NotifyAgent => return None,
         }
         let approval = self.store.read(id).ok()??;
-        let terms = self.terms();
         let channel = terms
             .channel_of(&approval)
             .filter(|_| terms.message_path() == MessagePath::BotToken);
