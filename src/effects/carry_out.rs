@@ -27,6 +27,33 @@ pub enum Attempt {
     },
 }
 
+impl Attempt {
+    /// After a call that may work later.
+    pub(super) fn again(error: &CallError) -> Self {
+        let pause = match error {
+            CallError::Limited(pause) => Some(*pause),
+            CallError::Refused(_) | CallError::Failed(_) => None,
+        };
+        let why = error.to_string();
+        Self::Again { pause, why }
+    }
+
+    /// After a call that is a courtesy: nobody owes what Slack refuses.
+    pub(super) fn at_courtesy(called: Result<(), CallError>, what: &str) -> Self {
+        match called {
+            Ok(()) => Self::Done(None),
+            Err(CallError::Refused(reason)) => {
+                log::warn!(reason:%; "Slack refused {what}");
+                Self::Done(None)
+            }
+            Err(error) => {
+                log::warn!(reason:% = error; "Slack did not take {what}, trying again");
+                Self::again(&error)
+            }
+        }
+    }
+}
+
 /// What is to be written down about something owed.
 #[derive(Debug)]
 pub struct Note {
@@ -92,14 +119,7 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
         Err(error) if clock::now().since(owed.since) > HORIZON => {
             give_up(store, terms, id, owed, format!("{error}, for a day"))
         }
-        Err(error) => {
-            let why = error.to_string();
-            let pause = match error {
-                CallError::Limited(pause) => Some(pause),
-                CallError::Refused(_) | CallError::Failed(_) => None,
-            };
-            Attempt::Again { pause, why }
-        }
+        Err(error) => Attempt::again(&error),
     }
 }
 

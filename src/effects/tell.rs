@@ -51,24 +51,7 @@ impl Effects {
             },
             None => self.tell_in_channel(way, text, &terms),
         };
-        match told {
-            Ok(()) => Attempt::Done(None),
-            Err(CallError::Refused(reason)) => {
-                log::warn!(reason:%; "Slack refused a private answer");
-                Attempt::Done(None)
-            }
-            Err(CallError::Limited(pause)) => Attempt::Again {
-                pause: Some(pause),
-                why: "rate limited".into(),
-            },
-            Err(CallError::Failed(reason)) => {
-                log::warn!(reason:%; "Private answer not delivered, trying again");
-                Attempt::Again {
-                    pause: None,
-                    why: reason,
-                }
-            }
-        }
+        Attempt::at_courtesy(told, "a private answer")
     }
 
     fn tell_in_channel(&self, way: &Way, text: &str, terms: &Terms) -> Result<(), CallError> {

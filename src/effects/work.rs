@@ -14,7 +14,7 @@ use crate::clock;
 use crate::outgoing::{CallError, Url};
 use crate::random;
 use crate::slack::api::is_about_credentials;
-use crate::slack::event::Mention;
+use crate::slack::event::AppMention;
 use crate::store::{Deferred, MessagePath};
 
 /// The pause when we have not got what it takes.
@@ -43,7 +43,7 @@ pub(super) enum Task {
     /// Whose the bot token is.
     Identify,
     /// The answer to somebody who has mentioned the app.
-    Answer(Mention),
+    Answer(AppMention),
     /// The Home tab of somebody whose turn it is.
     Homes,
 }
@@ -214,10 +214,7 @@ impl Effects {
             }
             Err(error) => {
                 log::warn!(reason:% = error; "Slack did not say whose the bot token is, trying again");
-                Attempt::Again {
-                    pause: None,
-                    why: error.to_string(),
-                }
+                Attempt::again(&error)
             }
         }
     }
