@@ -9,6 +9,8 @@
 //! 5. [`store`] holds the lock and makes the decision durable.
 //! 6. [`effects`] carries out what follows: the message is updated, the clicker is told.
 //!
+//! `demo` plays Slack before all this, for people and for tests.
+//!
 //! Imports go down this list only; `tests/layout.rs` checks it.
 
 pub mod approval;
@@ -18,6 +20,8 @@ pub mod clock;
 pub mod commands;
 pub mod complaint;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod effects;
 pub mod live;
 pub mod logging;

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use serde_json::Value;
 
 use crate::harness::sign;
-use crate::stand_in::{Head, Unframed, header};
+use crate::wire::{Head, Unframed, header};
 
 /// An agent that listens.
 pub struct Agent {

@@ -16,7 +16,8 @@ use crate::harness::{
     Answer, Click, RawRequest, SECRET, Scratch, Server, all_files, eventually, fixture,
     interaction_form, now, owes, read_approval, sample, sign, write_approval,
 };
-use crate::stand_in::{Failure, Head, StandIn, TOKEN, Times, Unframed};
+use crate::stand_in::{Failure, StandIn, TOKEN, Times};
+use crate::wire::{Head, Unframed};
 
 /// How long an effect may take that nothing holds up.
 const SOON: Duration = Duration::from_secs(5);

@@ -23,7 +23,7 @@ fn file(dir: &Scratch) -> PathBuf {
 }
 
 /// The lines so far, the chain of which holds.
-fn lines(dir: &Scratch) -> Vec<Value> {
+pub fn lines(dir: &Scratch) -> Vec<Value> {
     let text = fs::read_to_string(file(dir)).unwrap_or_default();
     let mut prev = "0".repeat(64);
     let mut lines = Vec::new();
@@ -42,7 +42,7 @@ fn lines(dir: &Scratch) -> Vec<Value> {
 }
 
 /// The events about one request, as words.
-fn events(dir: &Scratch, id: &str) -> Vec<String> {
+pub fn events(dir: &Scratch, id: &str) -> Vec<String> {
     let about = |line: &Value| line["id"] == id;
     let found = lines(dir).into_iter().filter(about);
     found

@@ -484,6 +484,11 @@ fn what_is_removed_or_damaged_while_slack_posts_it_stays_that_way() {
         write_approval(&scene.dir, &dropped("apr-1", "C0DEPLOYS"));
         scene.slack.wait_for(POST, 1, SOON);
         let file = scene.dir.join("apr-1.json");
+        // Whoever writes it last is to be us.
+        eventually("the audit log to tell of it", SOON, || {
+            let stored = read_approval(&scene.dir, "apr-1");
+            stored.get("auditOwed").is_none().then_some(())
+        });
         match damaged {
             None => fs::remove_file(&file).unwrap(),
             Some(text) => fs::write(&file, text).unwrap(),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::harness::{
     self, Click, RawRequest, Scratch, Server, all_files, eventually, fixture, read_approval,
     sample, write_approval,
@@ -403,7 +404,149 @@ fn endure(scenario: Scenario, inject: &str) -> Option<Ordeal> {
     });
     assert_eq!(next.get("/health").json()["pendingApprovals"], 0, "{what}");
     assert_is_whole(&dir);
+    assert_eq!(
+        told(&dir, scenario.id()),
+        ["decided", "requested"],
+        "{what}"
+    );
     Some(Ordeal { answer, survived })
+}
+
+/// What the audit log tells of a request beside refusals, sorted; its chain holds.
+fn told(dir: &Scratch, id: &str) -> Vec<String> {
+    let mut told = audit::events(dir, id);
+    told.retain(|event| event != "refused");
+    told.sort();
+    told
+}
+
+/// What a server does of its own accord.
+#[derive(Clone, Copy, Debug)]
+enum Chore {
+    /// It posts a request that was only dropped.
+    Adopt,
+    /// It ends a request whose time is over.
+    Expire,
+}
+
+impl Chore {
+    fn ask(self, dir: &Scratch) {
+        let mut approval = sample("apr-1");
+        match self {
+            Self::Adopt => {
+                approval
+                    .as_object_mut()
+                    .unwrap()
+                    .shift_remove("slackMessageTs");
+            }
+            Self::Expire => approval["expiresAt"] = "2024-01-15T15:30:45Z".into(),
+        }
+        write_approval(dir, &approval);
+    }
+
+    fn is_done(self, dir: &Scratch) -> bool {
+        let stored = read_approval(dir, "apr-1");
+        let changed = match self {
+            Self::Adopt => stored.get("slackMessageTs").is_some(),
+            Self::Expire => stored["status"] == "expired",
+        };
+        changed && !harness::owes(&stored)
+    }
+
+    /// What Slack must have seen at least once, and may have seen twice after a crash.
+    fn method(self) -> &'static str {
+        match self {
+            Self::Adopt => "chat.postMessage",
+            Self::Expire => "chat.update",
+        }
+    }
+
+    fn told(self) -> &'static [&'static str] {
+        match self {
+            Self::Adopt => &["requested"],
+            Self::Expire => &["expired", "requested"],
+        }
+    }
+}
+
+/// Lets a server do a chore while `inject` is done to it, then lets another one finish it. Whether the
+/// first survived; `None` without strace.
+fn endure_chore(chore: Chore, inject: &str) -> Option<bool> {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = || Server::builder().dir(&dir).slack(&slack);
+    let tried = server().start();
+    tried.expect_errors();
+    assert_eq!(tried.get("/health").status, 200);
+    let strace = Strace::attach(&tried, inject)?;
+    chore.ask(&dir);
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline && !is_dead(&tried) && !chore.is_done(&dir) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop(strace);
+    let survived = !is_dead(&tried);
+    tried.kill();
+    let what = format!("{chore:?}, {inject}, survived {survived}");
+    assert_is_whole(&dir);
+    let next = server().start();
+    eventually(&format!("the chore is done ({what})"), SOON, || {
+        (chore.is_done(&dir) && temporaries(&dir).is_empty()).then_some(())
+    });
+    assert_eq!(
+        next.get("/health?verbose").json()["effectsOwed"],
+        0,
+        "{what}"
+    );
+    let calls = slack.calls_of(chore.method()).len();
+    assert!((1..=2).contains(&calls), "{what}: {calls}");
+    assert!(!survived || calls == 1, "{what}: {calls}");
+    assert_is_whole(&dir);
+    assert_eq!(told(&dir, "apr-1"), chore.told(), "{what}");
+    Some(survived)
+}
+
+/// Kills the server at its first, second, … call of this kind, until it lives through a chore.
+fn crash_chore_at_every(call: &str, chore: Chore, at_least: usize) {
+    for n in 1..40 {
+        match endure_chore(chore, &format!("{call}:signal=KILL:when={n}")) {
+            None => return,
+            Some(false) => {}
+            Some(true) => {
+                assert!(n > at_least, "only {} crashes at {call}", n - 1);
+                return;
+            }
+        }
+    }
+    panic!("{call}: still dying");
+}
+
+#[test]
+fn a_crash_at_any_step_of_adopting_a_request_loses_nothing() {
+    for (call, at_least) in [("fsync", 2), ("rename", 1), ("write", 1), ("flock", 1)] {
+        crash_chore_at_every(call, Chore::Adopt, at_least);
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_expiry_loses_nothing() {
+    for (call, at_least) in [("fsync", 2), ("rename", 1), ("write", 1), ("flock", 1)] {
+        crash_chore_at_every(call, Chore::Expire, at_least);
+    }
+}
+
+#[test]
+fn a_call_that_fails_once_in_a_chore_is_made_up_for() {
+    for chore in [Chore::Adopt, Chore::Expire] {
+        for inject in [
+            "fsync:error=EIO:when=1",
+            "fsync:error=ENOSPC:when=2",
+            "rename:error=ENOSPC:when=1",
+            "write:error=ENOSPC:when=2",
+            "flock:error=ENOLCK:when=1",
+        ] {
+            assert_ne!(endure_chore(chore, inject), Some(false), "{inject}");
+        }
+    }
 }
 
 /// Whether a process has ended, though nobody may have waited for it yet.

@@ -33,7 +33,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::stand_in::{Call, Head, StandIn, Unframed, header};
+use crate::stand_in::{Call, StandIn};
+use crate::wire::{Head, Unframed, header};
 
 /// The signing secret of a server that was given no other: the one of Slack's published example.
 pub const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";

@@ -441,7 +441,8 @@ fn what_happened_is_counted_for_those_nearby_only() {
                 .starts_with("text/plain; version=0.0.4")
         );
         let text = answer.text();
-        text.contains("runbook_effects_total").then_some(text)
+        let shown = "runbook_effects_total{effect=\"updateMessage\"";
+        text.contains(shown).then_some(text)
     });
     for line in [
         "runbook_webhook_requests_total{action=\"approve\"} 1",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors, highest first. A module may import from floors below its own.
 const FLOORS: &[&[&str]] = &[
     &["commands"],
+    &["demo"],
     &["config"],
     &["webhook", "client"],
     &["effects"],
@@ -29,6 +30,7 @@ const RESERVED: &[(&str, &[&str])] = &[
         &[
             "src/store",
             "src/config",
+            "src/demo/place.rs",
             "src/webhook/bridge.rs",
             "src/webhook/tls.rs",
         ],

@@ -9,10 +9,12 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
+use runbook::demo::stand_in;
+
 mod agent;
 mod harness;
 mod scene;
-mod stand_in;
+mod wire;
 
 mod adoption;
 mod asking;
@@ -23,6 +25,7 @@ mod callbacks;
 mod cli;
 mod crash;
 mod crash_asking;
+mod demo;
 mod dialog;
 mod edge;
 mod events;

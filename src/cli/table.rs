@@ -305,6 +305,36 @@ pub const COMMANDS: &[Command] = &[
         examples: &["runbook keygen --out /etc/runbook/decisions.key"],
         exits: PLAIN,
     },
+    #[cfg(feature = "demo")]
+    Command {
+        name: "demo",
+        operand: Operand::None,
+        summary: "the whole story on this machine, without Slack",
+        about: "Starts a real server on loopback and plays Slack before it: a page shows the channel, and a click\n\
+                there reaches the server as Slack would send it. An agent asks; this terminal tells the story.\n\
+                Everything is written to a temporary directory, which is removed at the end. It has a policy of\n\
+                its own, unless --config names another.",
+        options: &[
+            Opt::new(
+                "--auto",
+                "CHOICE",
+                "approve or deny: click by itself, tell the story and end",
+            ),
+            Opt::new("--dir", "DIR", "keep the files here instead"),
+            Opt::new("--port", "PORT", "the page's port; 0 takes any free one").default("0"),
+            Opt::flag(
+                "--preview",
+                "show every message in every state on one page, without a server",
+            ),
+            LOG_LEVEL,
+        ],
+        variables: &[Variable {
+            name: "TMPDIR",
+            help: "where the temporary directory is made (default: /tmp)",
+        }],
+        examples: &["runbook demo", "runbook demo --auto approve"],
+        exits: PLAIN,
+    },
 ];
 
 /// Options that every command takes.

@@ -76,8 +76,15 @@ pub fn ask(desk: &Desk<'_>, mut approval: Approval, posting: Posting) -> Result<
         // Whoever asked before may have died before it was shown.
         let taken = desk.store.take_over(&id)?;
         let adopted = adopt(desk.store, &id, desk.terms.timeout)?;
+        // First, so that whoever sees it in Slack finds a file that stays as it is.
+        desk.record(adopted.as_ref().or(taken.as_ref()).unwrap_or(&asked));
         asked = adopted.or(taken).unwrap_or(asked);
-        asked = show(desk, asked)?;
+        asked = show(desk, asked).inspect_err(|_| {
+            // It ended there, and that is to be told.
+            if let Ok(Some(after)) = desk.store.read(&id) {
+                desk.follow_up(&after);
+            }
+        })?;
     }
     desk.follow_up(&asked);
     // As it stands there by now: signed, if there is a key.
@@ -107,9 +114,7 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
         log::warn!(approvalId:% = id, reason:% = why; "{}", undone(Effect::PostMessage));
         own_pause *= 2;
         if clock::tick() + pause > end {
-            if let Some(after) = give_up_posting(desk.store, desk.terms, &id, &why)? {
-                desk.follow_up(&after);
-            }
+            give_up_posting(desk.store, desk.terms, &id, &why)?;
             return Err(Error::Slack(why));
         }
         if desk.is_stopped(pause)? {

@@ -17,6 +17,9 @@ const FRESH: Duration = Duration::from_secs(24 * 3600);
 /// How long it is tried to note how a command has gone: others may hold the lock for a while.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long another process may take to end that has promised what is yet to be done.
+const TAKEOVER: Duration = Duration::from_secs(1);
+
 /// Takes an approved request's command up, for once and for all: whoever comes later finds it taken.
 /// It must mean what was asked, and whoever asked must still want it.
 ///
@@ -130,7 +133,7 @@ pub fn note_end(
         });
         match noted {
             Ok(Some(updated)) => {
-                desk.follow_up(&updated.approval);
+                show_end(desk, updated.approval);
                 return Ok(());
             }
             Ok(None) => return Err(Error::Missing(id.clone())),
@@ -140,6 +143,24 @@ pub fn note_end(
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Shows in Slack how a command has gone. Whoever decided may still be about to end, and leave the
+/// message to us.
+fn show_end(desk: &Desk<'_>, mut approval: Approval) {
+    let deadline = clock::tick() + TAKEOVER;
+    loop {
+        desk.follow_up(&approval);
+        let Ok(Some(after)) = desk.store.read(approval.id()) else {
+            return;
+        };
+        approval = after;
+        let owes = desk.terms.slack.has_token() && approval.owes();
+        if !owes || clock::tick() > deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

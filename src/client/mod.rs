@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::approval::{Approval, ApprovalId, Effect, Owed, Status, VerifyKey};
+use crate::approval::{Approval, ApprovalId, Effect, Status, VerifyKey};
 use crate::effects::{Attempt, Terms, carry_out, record, refused, undone};
 use crate::store::{Caution, MessagePath, Store, StoreError};
 
@@ -157,7 +157,7 @@ impl Desk<'_> {
 
     /// Tries once to add to the audit log what this process owes to it. Who may not write there leaves
     /// that to a server.
-    fn record(&self, approval: &Approval) {
+    pub(super) fn record(&self, approval: &Approval) {
         if approval.unrecorded().next().is_none() {
             return;
         }
@@ -180,8 +180,8 @@ impl Desk<'_> {
     /// Tries once to do what this process owes for an approval, or one that is gone, and has the means
     /// for. A server does the rest as soon as this process is gone.
     pub fn follow_up(&self, approval: &Approval) {
-        let others = |owed: Owed| owed.owner != self.store.owner();
-        let taken = if self.terms.slack.has_token() && approval.owed().any(others) {
+        let others = |owner: String| owner != self.store.owner();
+        let taken = if self.terms.slack.has_token() && approval.promisers().any(others) {
             self.store.take_over(approval.id()).unwrap_or_default()
         } else {
             None

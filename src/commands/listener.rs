@@ -13,8 +13,9 @@ use crate::config::WebhookSettings;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
-/// Descriptors of the process itself: standard streams, listeners, locks, watches, calls to Slack.
-const OWN: usize = 36;
+/// Descriptors of the process itself: standard streams, listeners, locks, watches, the audit log,
+/// calls to Slack.
+const OWN: usize = 42;
 /// Descriptors of a worker: both ends of its connection, a lock, a file and a folder.
 const PER_WORKER: usize = 5;
 

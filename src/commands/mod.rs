@@ -2,6 +2,8 @@
 
 mod audit;
 mod decide;
+#[cfg(feature = "demo")]
+mod demo;
 mod desk;
 mod keygen;
 mod list;
@@ -59,6 +61,8 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "cancel" => decide::cancel(&parsed, &environment),
         "audit" => audit::run(&parsed, &environment),
         "keygen" => keygen::run(&parsed),
+        #[cfg(feature = "demo")]
+        "demo" => demo::run(&parsed, &environment),
         other => unreachable!("{other} is in the table of commands and not here"),
     }
 }

@@ -32,10 +32,22 @@ const AGENT_DIR: &str = ".runbook/pending";
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What ends the wait of the main thread.
-enum Event {
+pub(super) enum Event {
     Stop,
     Reload,
     WorkersFailed,
+}
+
+/// What is known of a server as soon as it serves.
+pub(super) struct Ready {
+    pub(super) port: u16,
+    pub(super) public_url: String,
+    /// What is sent here happens to it.
+    #[cfg_attr(
+        not(feature = "demo"),
+        expect(dead_code, reason = "nobody else sends anything")
+    )]
+    pub(super) happened: Sender<Event>,
 }
 
 /// Serves until TERM or INT; HUP reloads.
@@ -44,6 +56,21 @@ enum Event {
 /// The configuration is wrong; the directory, the port or the system's threads cannot be had; or
 /// the workers fail later.
 pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
+    serve(parsed, environment, &mut |ready| {
+        // Clicks can be decided where nothing can be printed.
+        let _ = print(&banner(ready.port, &ready.public_url));
+    })
+}
+
+/// Serves, and tells when it does.
+///
+/// # Errors
+/// See [`run`].
+pub(super) fn serve(
+    parsed: &Parsed,
+    environment: &Environment,
+    tell_ready: &mut dyn FnMut(Ready),
+) -> Result<Exit, Complaint> {
     let mut settings = config::webhook(parsed, environment)?;
     let tls = settings
         .tls
@@ -77,7 +104,8 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         let webhook = Arc::clone(&webhook);
         Arc::new(move |request| webhook.answer(request))
     };
-    let on_failure = Arc::new(move || drop(happened.send(Event::WorkersFailed)));
+    let failed = happened.clone();
+    let on_failure = Arc::new(move || drop(failed.send(Event::WorkersFailed)));
     let bridge = Bridge::start(workers, &temporary_dir, &handler, on_failure).map_err(|error| {
         let shown = temporary_dir.display();
         Complaint::failure(format!("cannot start the workers: {}", reason(&error))).hint(format!(
@@ -86,8 +114,11 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     })?;
     let edge = Edge::start(listener, tls.clone(), limits, Arc::clone(&webhook), bridge)
         .map_err(no_threads)?;
-    // Clicks can be decided where nothing can be printed.
-    let _ = print(&banner(port, &public_url));
+    tell_ready(Ready {
+        port,
+        public_url,
+        happened,
+    });
     notify(NotifyState::Ready);
 
     let mut server = Server {
@@ -274,7 +305,7 @@ fn no_threads(error: io::Error) -> Complaint {
 }
 
 /// What the operator sees first.
-fn banner(port: u16, public_url: &str) -> String {
+pub(super) fn banner(port: u16, public_url: &str) -> String {
     let width = 60;
     let bar = "═".repeat(width);
     let title = format!("{:^width$}", "Runbook Webhook Server");

@@ -196,9 +196,7 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         monitors: networks(&file, "webhook.monitors")?,
         trusted_proxies: networks(&file, "webhook.trustedProxies")?,
         limits: limits(&file)?,
-        temporary_dir: environment
-            .os_value("TMPDIR")
-            .map_or("/tmp".into(), PathBuf::from),
+        temporary_dir: temporary_dir(environment),
         site: site(&sources, None)?,
         keep_decided: file
             .parsed(
@@ -432,6 +430,12 @@ fn find_file(parsed: &Parsed, environment: &Environment) -> Result<ConfigFile, C
     present
         .next()
         .map_or_else(|| Ok(ConfigFile::default()), |path| ConfigFile::read(&path))
+}
+
+/// Where what is needed for a moment may stand.
+pub fn temporary_dir(environment: &Environment) -> PathBuf {
+    let named = environment.os_value("TMPDIR");
+    named.map_or("/tmp".into(), PathBuf::from)
 }
 
 /// Where approvals and the audit log are; the server has no reach of a command's.

@@ -6,12 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::record::record;
 use super::{Effects, Terms};
 use crate::approval::{ApprovalId, Ballot, Status};
 use crate::clock;
 use crate::metrics::{self, Counter};
 use crate::slack::notice::Notice;
-use crate::store::{Chore, Deferred, MessagePath, StoreError, adopt, expire, remind};
+use crate::store::{Caution, Chore, Deferred, MessagePath, StoreError, adopt, expire, remind};
 
 /// How often we look.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -156,7 +157,11 @@ impl Effects {
             return Ok(Adoption::Nowhere);
         }
         if let Some(approval) = adopt(&*self.store, id, terms.timeout)? {
-            self.push_owed(&approval);
+            // First, so that whoever sees it in Slack finds a file that stays as it is.
+            let unrecorded = record(&*self.store, &[(id.clone(), Caution::New)]);
+            let recorded = unrecorded.is_empty().then(|| self.store.read(id));
+            let recorded = recorded.transpose()?.flatten();
+            self.push_owed(recorded.as_ref().unwrap_or(&approval));
         }
         Ok(Adoption::Done)
     }

@@ -4,24 +4,24 @@ use super::Refusal;
 
 /// A request's line and headers, and what they say about the body and the connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) method: String,
+pub(crate) struct Head {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) target: String,
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
     /// Bytes of the body.
-    pub(super) length: usize,
+    pub(crate) length: usize,
     /// Whether the client waits for `100 Continue` before it sends the body.
-    pub(super) expects_continue: bool,
+    pub(crate) expects_continue: bool,
     /// Whether the client wants to go on after this request.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
 }
 
 /// Where a head ends in what has arrived: behind the first empty line.
 ///
 /// # Errors
 /// `Malformed` as soon as a line ends in anything but CRLF.
-pub(super) fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
+pub(crate) fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
     for at in seen..bytes.len() {
         match bytes[at] {
             b'\n' if at == 0 || bytes[at - 1] != b'\r' => return Err(Refusal::Malformed),
@@ -37,7 +37,7 @@ pub(super) fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
 ///
 /// # Errors
 /// The refusal to answer with.
-pub(super) fn parse(bytes: &[u8], most_headers: usize) -> Result<Head, Refusal> {
+pub(crate) fn parse(bytes: &[u8], most_headers: usize) -> Result<Head, Refusal> {
     let mut headers = vec![httparse::EMPTY_HEADER; most_headers];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes) {

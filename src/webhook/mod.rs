@@ -13,7 +13,7 @@ mod connection;
 pub mod edge;
 mod events;
 mod gate;
-mod head;
+pub(crate) mod head;
 mod health;
 mod interactions;
 mod limits;

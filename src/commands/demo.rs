@@ -1,0 +1,361 @@
+//! `runbook demo`: the whole story on one machine. The server, its files, signatures and requests are real; only Slack
+//! is played.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Map;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::desk::{Office, outcome};
+use super::webhook::{self, Event};
+use super::{print, request};
+use crate::approval::{ApprovalId, Choice, CommandLine, Risk};
+use crate::cli::{self, Parsed, Request};
+use crate::client::{self, Waited};
+use crate::complaint::{Complaint, Exit, reason};
+use crate::config::{self, Environment, Reach, text};
+use crate::demo::stand_in::StandIn;
+use crate::demo::{App, CHANNEL, PEOPLE, Place, Wish, story};
+use crate::random;
+use crate::slack::signature::SigningSecret;
+use crate::store::Store;
+
+/// The id of the documented sample.
+const SAMPLE: &str = "apr-abc123";
+/// Why the demo denies by itself.
+const REASON: &str = "Not during the sale";
+/// How long the story may take that tells itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A moment for the server's last line: it looks every half a second whether agents know by now.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Runs until Ctrl-C, or until the story is told that `--auto` asks for.
+///
+/// # Errors
+/// The options are wrong; the directory, a port or the system's threads cannot be had; or the story
+/// does not come to its end.
+pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Complaint> {
+    let port = match text(parsed, "--port")? {
+        Some(port) => port
+            .parse()
+            .map_err(|_| Complaint::usage(format!("--port {port} is not a port, 0 to 65535")))?,
+        None => 0,
+    };
+    let auto = match text(parsed, "--auto")?.as_deref() {
+        None => None,
+        Some("approve") => Some(Choice::Approve),
+        Some("deny") => Some(Choice::Deny),
+        Some(other) => {
+            let what = format!("--auto {other} is neither approve nor deny");
+            return Err(Complaint::usage(what));
+        }
+    };
+    let slack = StandIn::on(port).map_err(|error| {
+        let what = format!("cannot listen on 127.0.0.1 port {port}: {}", reason(&error));
+        Complaint::failure(what).hint("--port takes another port, 0 any free one")
+    })?;
+    if parsed.flag("--preview") {
+        return preview(&slack);
+    }
+    let place = match parsed.value("--dir") {
+        Some(dir) => Place::at(dir.as_ref()),
+        None => Place::temporary(&config::temporary_dir(environment)),
+    };
+    let place = place.map_err(|error| {
+        let what = format!("cannot make the demo's directory: {}", reason(&error));
+        Complaint::failure(what).hint("--dir or TMPDIR names another")
+    })?;
+    let stage = Stage::set(parsed, &place, slack)?;
+    let (told, told_all) = mpsc::channel();
+    let server = stage.command("webhook", &["--host", "127.0.0.1", "--port", "0"])?;
+    let end = webhook::serve(&server, &stage.environment, &mut |ready| {
+        // The demo goes on where nothing can be printed.
+        let _ = print(&webhook::banner(ready.port, &ready.public_url));
+        let wishes = stage.install(ready.port);
+        let _ = print(&stage.welcome(auto));
+        stage.begin(auto, wishes, ready.happened, told.clone());
+    });
+    match (end?, auto, told_all.try_recv()) {
+        (exit, None, _) | (exit, Some(_), Ok(())) => Ok(exit),
+        (_, Some(_), Err(_)) => Err(Complaint::failure("the story did not come to its end")
+            .hint("the log says what happened")),
+    }
+}
+
+/// Shows samples until Ctrl-C; there is no server.
+fn preview(slack: &StandIn) -> Result<Exit, Complaint> {
+    slack.preview();
+    let cannot = |error| Complaint::failure(format!("cannot hear signals: {}", reason(&error)));
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
+    print(&format!(
+        "Every message, in every state: {}\nCtrl-C ends it.\n",
+        slack.page()
+    ))?;
+    signals.forever().next();
+    Ok(Exit::Done)
+}
+
+/// All that the demo's threads share.
+#[derive(Clone)]
+struct Stage {
+    slack: Arc<StandIn>,
+    pending_dir: PathBuf,
+    /// The configuration: the demo's own, or the one that was named.
+    config: PathBuf,
+    /// What the server and the agent find in their environment: nothing of this process's own.
+    environment: Arc<Environment>,
+    secret: SigningSecret,
+}
+
+impl Stage {
+    fn set(parsed: &Parsed, place: &Place, slack: StandIn) -> Result<Self, Complaint> {
+        let config = if let Some(named) = parsed.value("--config") {
+            named.into()
+        } else {
+            let config = place.config();
+            configure(&config, true)?;
+            slack.offer_policy(true);
+            config
+        };
+        let random = |count| {
+            let made = random::letters(count);
+            made.map_err(|error| Complaint::failure(format!("no random bytes: {}", reason(&error))))
+        };
+        let (secret, token) = (random(32)?, format!("xoxb-demo-{}", random(26)?));
+        slack.set_token(&token);
+        let temporary = place.dir().to_string_lossy().into_owned();
+        let variables = [
+            ("SLACK_SIGNING_SECRET", &*secret),
+            ("SLACK_BOT_TOKEN", &token),
+            ("SLACK_API_URL", &slack.url()),
+            ("SLACK_DEFAULT_CHANNEL", CHANNEL),
+            ("TMPDIR", &temporary),
+        ];
+        let secret = SigningSecret::new(&secret).ok_or(Complaint::failure("no secret"))?;
+        Ok(Self {
+            environment: Arc::new(variables.into_iter().collect()),
+            slack: Arc::new(slack),
+            pending_dir: place.pending_dir(),
+            config,
+            secret,
+        })
+    }
+
+    /// A command line of ours, as an operator would type it in the demo's directory.
+    fn command(&self, name: &str, words: &[&str]) -> Result<Parsed, Complaint> {
+        let mut line: Vec<OsString> = vec![name.into()];
+        line.extend(words.iter().map(OsString::from));
+        line.extend(["--pending-dir".into(), self.pending_dir.clone().into()]);
+        line.extend(["--config".into(), self.config.clone().into()]);
+        match cli::parse(line)? {
+            Request::Run(parsed) => Ok(parsed),
+            Request::Print(text) => Err(Complaint::failure(text)),
+        }
+    }
+
+    /// What the operator sees below the server's banner.
+    fn welcome(&self, auto: Option<Choice>) -> String {
+        let where_to = match auto {
+            None => "Open it in a browser, click, and watch this terminal. Ctrl-C ends the demo.",
+            Some(_) => "The demo clicks by itself.",
+        };
+        format!(
+            "\nSlack is played here: {}\n{where_to}\nThe requests are files: {}\n\n",
+            self.slack.page(),
+            self.pending_dir.display()
+        )
+    }
+
+    /// Makes the server at this port the app's own. What people want comes out; first of all, a request.
+    fn install(&self, port: u16) -> Receiver<Wish> {
+        let (wish, wishes) = mpsc::channel();
+        // Its other end is here.
+        let _ = wish.send(Wish::Ask(Risk::High));
+        let app = App {
+            server: format!("http://127.0.0.1:{port}"),
+            secret: self.secret.clone(),
+        };
+        self.slack.install(app, wish);
+        wishes
+    }
+
+    /// Starts the threads that tell the story, play the agent, and do what people want.
+    fn begin(
+        &self,
+        auto: Option<Choice>,
+        wishes: Receiver<Wish>,
+        server: Sender<Event>,
+        told: Sender<()>,
+    ) {
+        let (agent, knows) = mpsc::channel();
+        let (teller, player, stop) = (self.clone(), self.clone(), server.clone());
+        thread::spawn(move || player.fulfil(&wishes, &server, &agent));
+        thread::spawn(move || {
+            teller.tell(auto, &knows, &told);
+            if auto.is_some() {
+                let _ = stop.send(Event::Stop);
+            }
+        });
+    }
+
+    /// Does what people want, one thing after the other; each request has an agent of its own.
+    fn fulfil(&self, wishes: &Receiver<Wish>, server: &Sender<Event>, agent: &Sender<()>) {
+        for wish in wishes {
+            let done = match wish {
+                Wish::SayWhy(say_why) => configure(&self.config, say_why)
+                    // The server reads it anew, as after HUP.
+                    .map(|()| drop(server.send(Event::Reload))),
+                Wish::Ask(risk) => {
+                    let (stage, agent) = (self.clone(), agent.clone());
+                    thread::spawn(move || match stage.ask(risk) {
+                        Ok(()) => drop(agent.send(())),
+                        Err(complaint) => log::warn!("The agent gave up: {}", complaint.what()),
+                    });
+                    Ok(())
+                }
+            };
+            if let Err(complaint) = done {
+                log::warn!("{}", complaint.what());
+            }
+        }
+    }
+
+    /// Plays the agent, as `runbook request --wait` does it; a server on the directory posts.
+    fn ask(&self, risk: Risk) -> Result<(), Complaint> {
+        let options = sample(risk);
+        let words: Vec<&str> = options
+            .iter()
+            .flat_map(|(name, value)| [*name, *value])
+            .collect();
+        let words = [&words[..], &["--no-post"]].concat();
+        let parsed = self.command("request", &words)?;
+        let office = Office::open(&parsed, &self.environment, Reach::Posts)?;
+        let mut fields = Map::new();
+        let sample = ApprovalId::parse(SAMPLE);
+        let is_free = |id: &ApprovalId| matches!(office.store.read(id), Ok(None));
+        if let Some(id) = sample.filter(|id| risk == Risk::High && is_free(id)) {
+            fields.insert("id".into(), id.as_str().into());
+        }
+        let approval = request::compose(&parsed, &office, &mut fields)?;
+        let id = approval.id().clone();
+        print(&format!(
+            "The agent asks, and waits:\n\n{}\n",
+            typed(&options)
+        ))?;
+        let desk = office.desk();
+        request::ask(&parsed, &office, &desk, approval)?;
+        let waited = client::wait(&desk, &id, None, &mut |_| ());
+        if let Waited::Decided(decided) = waited.map_err(|error| office.complain(&error))? {
+            let noted = client::note_agent(&desk, &id);
+            noted.map_err(|error| office.complain(&error))?;
+            let learnt = outcome(&decided);
+            self.slack.note_agent(id.as_str(), &learnt);
+            print(&format!("The agent learns: {learnt}\n\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Prints what people see, and clicks by itself if it is to. Ends when Slack does, or when the
+    /// story is at its end.
+    fn tell(&self, auto: Option<Choice>, agent: &Receiver<()>, told: &Sender<()>) {
+        let [alice, ..] = PEOPLE;
+        let mut seen = 0;
+        let limit = auto.map(|_| PATIENCE);
+        while let Some(call) = self.slack.call(seen, limit) {
+            seen += 1;
+            let Some(picture) = story::picture(&call) else {
+                continue;
+            };
+            let _ = print(&format!("{picture}\n"));
+            let Some(choice) = auto else {
+                continue;
+            };
+            match call.method.as_str() {
+                "chat.postMessage" => self.slack.press(alice, &call, choice.word()),
+                "views.open" => self.slack.explain(alice, REASON),
+                _ if agent.recv_timeout(PATIENCE).is_ok() => {
+                    thread::sleep(MOMENT);
+                    let _ = told.send(());
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Writes the policy that shows the people.
+fn configure(config: &Path, say_why: bool) -> Result<(), Complaint> {
+    let approvers: Vec<&str> = PEOPLE[..2].iter().map(|person| person.id).collect();
+    let yaml = format!(
+        "# Made by runbook demo, and made anew by each.\n\
+         safety:\n  approvalTimeoutMs: 900000\n  requireDenialReason: {say_why}\n  \
+         multiApproverForCritical: true\n  approvers:\n    default:\n      users: [{}]\n",
+        approvers.join(", ")
+    );
+    Place::write(config, &yaml).map_err(|error| {
+        Complaint::failure(format!(
+            "cannot write the demo's configuration: {}",
+            reason(&error)
+        ))
+    })
+}
+
+/// What the agent asks for, by its risk, as options and their values. The high one is the documentation's own.
+fn sample(risk: Risk) -> Vec<(&'static str, &'static str)> {
+    let what: &[(&str, &str)] = match risk {
+        Risk::Low => &[
+            ("--operation", "clear_cache"),
+            ("--description", "Clear the CDN cache of the shop"),
+            ("--arg", "site=shop.example.com"),
+        ],
+        Risk::Medium => &[
+            ("--operation", "restart_service"),
+            (
+                "--description",
+                "Restart search-api, one task after the other",
+            ),
+            ("--arg", "service=search-api"),
+            ("--impact", "searches are slower for a minute"),
+        ],
+        Risk::High => &[
+            ("--operation", "scale_ecs_service"),
+            ("--description", "Scale checkout-api (4 → 8 tasks)"),
+            ("--arg", "service=checkout-api"),
+            ("--arg", "desiredCount=8"),
+            ("--rollback", "aws ecs update-service --desired-count 4"),
+        ],
+        Risk::Critical => &[
+            ("--operation", "drop_index"),
+            ("--description", "Drop the index orders_by_date"),
+            ("--resource", "db-orders-1"),
+            (
+                "--rollback",
+                "CREATE INDEX CONCURRENTLY orders_by_date ON orders (placed_at)",
+            ),
+        ],
+    };
+    let whose = [
+        ("--risk", risk.word()),
+        ("--requested-by", "runbook-agent"),
+        ("--investigation", "PD-12345"),
+    ];
+    [what, &whose].concat()
+}
+
+/// The command as one types it, an option a line.
+fn typed(options: &[(&str, &str)]) -> String {
+    let mut typed = "  $ runbook request --wait".to_owned();
+    for (name, value) in options {
+        let words = vec![(*name).to_owned(), (*value).to_owned()];
+        let quoted = CommandLine::new(words).map(|words| words.to_string());
+        typed.extend([" \\\n      ", &quoted.unwrap_or_default()]);
+    }
+    typed + "\n"
+}

@@ -1,0 +1,227 @@
+//! Every message that people may see, in every state, to look at them side by side.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::block_kit::{check_message, check_view};
+use super::people::PEOPLE;
+use super::stand_in::StandIn;
+use crate::approval::{
+    Approval, ApprovalId, GroupId, LevelRule, Person, Policy, Refusal, Route, Status, UserId,
+};
+use crate::clock;
+use crate::slack::dialog::{Subject, ask_why};
+use crate::slack::message::{Asking, Message, Occasion};
+use crate::slack::notice::{Notice, private};
+use crate::slack::text::Mention;
+use crate::slack::{home, mention};
+
+/// What is shown as what, in the order of the page.
+const PLAN: &str = include_str!("preview.json");
+
+/// One thing that people may see.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Sample {
+    caption: String,
+    text: String,
+    blocks: Value,
+    /// What Slack would not take of it.
+    problem: Option<String>,
+}
+
+impl StandIn {
+    /// Shows samples instead of what a server says.
+    pub fn preview(&self) {
+        self.slack.state().samples = Some(samples());
+    }
+}
+
+impl Sample {
+    fn message(caption: &str, message: &Message) -> Self {
+        let body = json!({ "text": message.text, "blocks": message.blocks });
+        Self {
+            caption: caption.into(),
+            problem: check_message(&body)
+                .err()
+                .map(|refusal| refusal.to_string()),
+            text: message.text.clone(),
+            blocks: message.blocks.clone().into(),
+        }
+    }
+
+    fn view(caption: &str, view: &Value) -> Self {
+        let kind = view["type"].as_str().unwrap_or_default();
+        Self {
+            caption: caption.into(),
+            problem: check_view(kind, view)
+                .err()
+                .map(|refusal| refusal.to_string()),
+            text: String::new(),
+            blocks: view["blocks"].clone(),
+        }
+    }
+
+    fn word(caption: &str, notice: &Notice<'_>) -> Self {
+        let text = private(notice);
+        let body = json!({ "text": text });
+        Self {
+            caption: format!("Privately: {caption}"),
+            problem: check_message(&body)
+                .err()
+                .map(|refusal| refusal.to_string()),
+            text,
+            blocks: Value::Null,
+        }
+    }
+}
+
+fn samples() -> Vec<Sample> {
+    let plan: Value = serde_json::from_str(PLAN).unwrap_or_default();
+    let shown = plan["shown"].as_array().into_iter().flatten();
+    let shown = shown.filter_map(|shown| sample(&plan["sample"], shown));
+    shown.chain(words()).collect()
+}
+
+/// What one line of the plan wants to see.
+fn sample(whole: &Value, plan: &Value) -> Option<Sample> {
+    let caption = plan["caption"].as_str()?;
+    let of = plan["of"].as_array()?.iter();
+    let of: Option<Vec<Approval>> = of.map(|changes| approval(whole, changes, plan)).collect();
+    let of = of?;
+    let mention = plan["mention"].as_array().into_iter().flatten();
+    let mention = mention.filter_map(|id| Mention::parse(id.as_str()?));
+    let mention: Vec<Mention> = mention.collect();
+    let first = || of.first();
+    let message = match plan["as"].as_str()? {
+        "request" => {
+            let occasion = match first()?.votes() {
+                [] => Occasion::Posted,
+                _ => Occasion::Updated,
+            };
+            let policy = policy(plan["approvers"] == true);
+            let asking = Asking {
+                policy: &policy,
+                mention: &mention,
+            };
+            Message::request(first()?, asking, occasion)
+        }
+        "outcome" => Message::outcome(first()?),
+        "reminder" => Message::reminder(first()?, &mention),
+        "retired" => Message::retired(first()?),
+        "help" => mention::help(),
+        "pending" => mention::pending(&of),
+        "status" => mention::status(first()?),
+        "unknown" => mention::unknown(),
+        "home" => return Some(Sample::view(caption, &home::view(&of))),
+        "dialog" => {
+            let subject = Subject {
+                id: first()?.id().clone(),
+                route: Route::default(),
+                seen: None,
+                may_precede_file: false,
+            };
+            let view = ask_why(&subject, Some(first()?.operation()));
+            return Some(Sample::view(caption, &view));
+        }
+        _ => return None,
+    };
+    Some(Sample::message(caption, &message))
+}
+
+/// The documented sample with changes, where null takes a field away; `None` when that is no approval.
+fn approval(whole: &Value, changes: &Value, plan: &Value) -> Option<Approval> {
+    let mut all = whole.as_object()?.clone();
+    if changes["status"].is_string() {
+        let alice = json!({ "id": PEOPLE[0].id, "username": "alice", "name": "Alice" });
+        all.insert("decidedBy".into(), alice);
+        all.insert("decidedAt".into(), "2024-01-15T15:30:45Z".into());
+    }
+    for (name, value) in changes.as_object()? {
+        match (value, plan["repeat"].as_u64()) {
+            (Value::Null, _) => drop(all.shift_remove(name)),
+            (Value::String(text), Some(times)) if name == "description" => {
+                let long = text.repeat(usize::try_from(times).ok()?);
+                all.insert(name.clone(), long.into());
+            }
+            _ => drop(all.insert(name.clone(), value.clone())),
+        }
+    }
+    let id = ApprovalId::parse(all.get("id")?.as_str()?)?;
+    let bytes = Value::Object(all).to_string();
+    Approval::parse(&id, bytes.as_bytes()).ok()
+}
+
+fn words() -> Vec<Sample> {
+    let id = "apr-abc123";
+    let alice = Person {
+        id: PEOPLE[0].id.into(),
+        username: "alice".into(),
+        name: "Alice".into(),
+    };
+    let refused =
+        |caption: &str, refusal: Refusal| Sample::word(caption, &Notice::Refused(&refusal));
+    vec![
+        Sample::word(
+            "the vote counts",
+            &Notice::Counted {
+                approvals: 1,
+                needed: 2,
+            },
+        ),
+        refused(
+            "voted already",
+            Refusal::VotedAlready {
+                approvals: 1,
+                needed: 2,
+            },
+        ),
+        refused(
+            "too late",
+            Refusal::Final {
+                status: Status::Denied,
+                by: Some(alice),
+                at: Some(clock::now()),
+            },
+        ),
+        Sample::word(
+            "expired",
+            &Notice::Expired {
+                at: Some(clock::now()),
+            },
+        ),
+        refused("no approver", Refusal::NotAnApprover),
+        refused("from outside", Refusal::External),
+        refused("a guest", Refusal::Guest),
+        refused("their own request", Refusal::OwnRequest),
+        refused("no reason", Refusal::NoReason),
+        refused("Slack did not say", Refusal::Unverified),
+        refused("changed meanwhile", Refusal::Changed),
+        Sample::word("no such approval", &Notice::Unknown { id }),
+        Sample::word("a damaged file", &Notice::Damaged { id }),
+        Sample::word("no id", &Notice::NoId),
+        Sample::word("answered elsewhere", &Notice::AnsweredElsewhere),
+        Sample::word("our own trouble", &Notice::Failed),
+        Sample::word("no dialog", &Notice::NoDialog),
+        Sample::word("another app", &Notice::Foreign),
+    ]
+}
+
+/// Anyone; or two people and a group, and a critical request needs two.
+fn policy(named: bool) -> Policy {
+    if !named {
+        return Policy::default();
+    }
+    let users = PEOPLE[..2]
+        .iter()
+        .filter_map(|person| UserId::parse(person.id));
+    let rule = LevelRule {
+        users: users.collect(),
+        groups: GroupId::parse("S0ONCALL1").into_iter().collect(),
+        ..LevelRule::default()
+    };
+    Policy {
+        levels: [rule.clone(), rule.clone(), rule.clone(), rule],
+        multi_approver_for_critical: true,
+        ..Policy::default()
+    }
+}
