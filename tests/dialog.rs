@@ -165,7 +165,7 @@ fn the_dialog_opens_at_once_whatever_else_hangs() {
         scene.file(&id, &json!({ "riskLevel": "low" }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
     }
-    scene.slack.wait_for("chat.update", 8, SOON);
+    scene.slack.wait_for("chat.update", 6, SOON);
     scene.slack.wait_for(LIST, 2, SOON);
     for (id, risk) in [("apr-high", "high"), ("apr-low", "low")] {
         scene.file(id, &json!({ "riskLevel": risk }));
@@ -214,7 +214,7 @@ fn a_vote_is_weighed_in_time_however_many_messages_hang() {
         scene.file(&id, &json!({ "slackChannel": format!("C0HANGS{n}") }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
     }
-    scene.slack.wait_for("chat.update", 8, SOON);
+    scene.slack.wait_for("chat.update", 6, SOON);
     scene.file("apr-low", &json!({ "riskLevel": "low" }));
     scene.click(&by("U0GRACE", Click::approve("apr-low")));
     assert_eq!(scene.outcome("apr-low"), "approved");

@@ -613,6 +613,8 @@ fn another_token_may_be_another_workspaces_so_what_was_learned_is_forgotten() {
     }
     scene.click(&approve("U0GRACE", "apr-1"));
     assert_eq!(scene.outcome("apr-1"), "approved");
+    scene.slack.wait_for("chat.update", 1, SOON);
+    scene.slack.wait_for("auth.test", 1, SOON);
     scene.slack.set_members("S0OPS", &["U0HEIDI"]);
     scene.slack.set_token(OTHER);
     scene.reload(&config(OTHER), "Configuration reloaded");

@@ -44,13 +44,13 @@ use record::Ledger;
 use work::Task;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
-const THREADS: usize = 8;
+const THREADS: usize = 6;
 /// Threads that call agents back: whatever those do, Slack hears of it in time.
-const CALLING: usize = 8;
+const CALLING: usize = 6;
 /// Threads that ask Slack what a vote needs, for up to 4 s each.
 const ASKING: usize = 4;
 /// Threads that open dialogs: a click allows that for 3 s, so nothing else may hold them up.
-const OPENING: usize = 8;
+const OPENING: usize = 6;
 /// How long an effect is tried before it is given up.
 const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// How long a private word makes sense: a `response_url` lives for 30 minutes.
