@@ -348,6 +348,7 @@ pub(super) struct State {
     app: Option<Arc<App>>,
     wishes: Option<Sender<Wish>>,
     planned: Vec<Planned>,
+    /// Channels about which every call hangs.
     hanging: Vec<&'static str>,
     held: Vec<&'static str>,
     recoveries: u64,
