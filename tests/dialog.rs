@@ -165,7 +165,7 @@ fn the_dialog_opens_at_once_whatever_else_hangs() {
         scene.file(&id, &json!({ "riskLevel": "low" }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
     }
-    scene.slack.wait_for("chat.update", 8, SOON);
+    scene.slack.wait_for("chat.update", 6, SOON);
     scene.slack.wait_for(LIST, 2, SOON);
     for (id, risk) in [("apr-high", "high"), ("apr-low", "low")] {
         scene.file(id, &json!({ "riskLevel": risk }));
@@ -181,6 +181,28 @@ fn the_dialog_opens_at_once_whatever_else_hangs() {
 }
 
 #[test]
+fn a_dialog_is_not_tried_once_the_click_is_too_old_for_it() {
+    const MANY: usize = 20;
+    let scene = Scene::under(WHY);
+    scene
+        .slack
+        .fail_method("views.open", Failure::Hang, Times::Forever);
+    scene.file("apr-1", &json!({}));
+    for n in 0..MANY {
+        let url = scene.slack.response_url(&n.to_string());
+        scene.click(&deny("U0ALICE", "apr-1").response_url(url));
+    }
+    let words = scene.slack.wait_for("response_url", MANY, LATE);
+    for word in words {
+        let word = word.body["text"].as_str().unwrap().to_owned();
+        assert!(word.contains("could not open the dialog"), "{word}");
+    }
+    let tried = scene.slack.calls_of("views.open").len();
+    assert!((4..MANY).contains(&tried), "{tried}");
+    scene.slack.recover();
+}
+
+#[test]
 fn a_vote_is_weighed_in_time_however_many_messages_hang() {
     let policy = "safety: {approvers: {low: {groups: [S0OPS]}}}\n";
     let scene = Scene::with(policy, |slack| {
@@ -192,7 +214,7 @@ fn a_vote_is_weighed_in_time_however_many_messages_hang() {
         scene.file(&id, &json!({ "slackChannel": format!("C0HANGS{n}") }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
     }
-    scene.slack.wait_for("chat.update", 8, SOON);
+    scene.slack.wait_for("chat.update", 6, SOON);
     scene.file("apr-low", &json!({ "riskLevel": "low" }));
     scene.click(&by("U0GRACE", Click::approve("apr-low")));
     assert_eq!(scene.outcome("apr-low"), "approved");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Click, eventually};
+use crate::harness::{Click, Scratch, Server, eventually};
 use crate::scene::{LATE, SOON, Scene, by};
 use crate::stand_in::{Failure, Guest, StandIn, Times};
 
@@ -596,6 +596,30 @@ fn clicks_for_another_app_or_workspace_are_told_so_privately_and_decide_nothing(
         scene.click(&approve("U0ALICE", "apr-1"));
         assert_eq!(scene.status("apr-1"), "approved", "{setting}");
     }
+}
+
+#[test]
+fn another_token_may_be_another_workspaces_so_what_was_learned_is_forgotten() {
+    const OTHER: &str = "xoxb-other-workspace";
+    let config = |token: &str| format!("incident: {{slack: {{botToken: {token}}}}}\n{OPS}");
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    slack.set_members("S0OPS", &["U0GRACE"]);
+    let server = Server::builder().dir(&dir).slack(&slack);
+    let server = server.without_env("SLACK_BOT_TOKEN");
+    let server = server.config(&config(&slack.token())).start();
+    let scene = Scene { server, slack, dir };
+    for id in ["apr-1", "apr-2"] {
+        scene.file(id, &json!({}));
+    }
+    scene.click(&approve("U0GRACE", "apr-1"));
+    assert_eq!(scene.outcome("apr-1"), "approved");
+    scene.slack.wait_for("chat.update", 1, SOON);
+    scene.slack.wait_for("auth.test", 1, SOON);
+    scene.slack.set_members("S0OPS", &["U0HEIDI"]);
+    scene.slack.set_token(OTHER);
+    scene.reload(&config(OTHER), "Configuration reloaded");
+    let word = scene.word(&approve("U0GRACE", "apr-2"));
+    assert!(word.contains(NOT_ALLOWED), "{word}");
 }
 
 /// Whether the server has learned whose its token is.

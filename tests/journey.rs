@@ -5,8 +5,10 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::agent::Agent;
 use crate::harness::{
     Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, read_approval,
     sample, write_approval,
@@ -224,6 +226,53 @@ fn without_a_token_the_message_changes_through_response_url() {
     assert!(text_of(&call.body).contains("✅ Approval Granted"));
     assert!(call.header("authorization").is_none());
     assert!(slack.calls_of("chat.update").is_empty());
+}
+
+#[test]
+fn a_word_that_its_response_url_does_not_take_goes_to_the_clicker_in_the_channel() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    slack.fail_method("response_url", Failure::Status(404), Times::Forever);
+    let click = Click::approve("apr-none").response_url(slack.response_url("old"));
+    server.interact(&click.message("C0CLICKED1", "1.000001").payload());
+    let word = &slack.wait_for("chat.postEphemeral", 1, SOON)[0];
+    assert_eq!(word.body["channel"], "C0CLICKED1");
+    assert_eq!(word.body["user"], "U061F7AUR");
+    assert!(word.body["text"].as_str().unwrap().contains("apr-none"));
+    assert_eq!(slack.calls_of("response_url").len(), 1);
+}
+
+#[test]
+fn while_slack_is_switched_off_it_is_never_called_and_clicks_count() {
+    let (slack, dir, agent) = (StandIn::start(), Scratch::new(), Agent::start());
+    let config = |enabled: bool| format!("incident: {{slack: {{enabled: {enabled}}}}}\n");
+    let server = Server::builder()
+        .dir(&dir)
+        .slack(&slack)
+        .env("SLACK_DEFAULT_CHANNEL", "C0APPROVE1")
+        .env("RUNBOOK_CALLBACK_SECRET", "a-secret")
+        .config(&config(false))
+        .start();
+    server.wait_for_log("incident.slack.enabled is false", SOON);
+    let mut approval = sample("apr-1");
+    approval["callbackUrl"] = agent.url().into();
+    write_approval(&dir, &approval);
+    write_approval(&dir, &dropped("apr-new", "C0APPROVE1"));
+    let url = || slack.response_url("one");
+    for click in [Click::approve("apr-1"), Click::deny("apr-1")] {
+        let answer = server.interact(&click.response_url(url()).payload());
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
+    agent.wait_for(1, SOON);
+    server.event(&fixture("slack/events_app_mention.json"));
+    server.event(&fixture("slack/events_app_home_opened.json"));
+    server.wait_for_log("Nobody sees a request", SOON);
+    assert_eq!(slack.calls().len(), 0, "{:?}", slack.calls());
+    assert_eq!(slack.calls_of("auth.test").len(), 0);
+    fs::write(server.config_file(), config(true)).unwrap();
+    server.signal(Signal::HUP);
+    slack.wait_for("chat.postMessage", 1, SOON);
 }
 
 #[test]

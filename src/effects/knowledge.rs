@@ -110,6 +110,10 @@ impl Learned {
         answered
     }
 
+    pub(super) fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     /// What can be relied upon now.
     pub(super) fn now(&self, now: Instant) -> Knowledge {
         self.not_older_than(USABLE, now)

@@ -44,13 +44,13 @@ use record::Ledger;
 use work::Task;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
-const THREADS: usize = 8;
+const THREADS: usize = 6;
 /// Threads that call agents back: whatever those do, Slack hears of it in time.
-const CALLING: usize = 8;
+const CALLING: usize = 6;
 /// Threads that ask Slack what a vote needs, for up to 4 s each.
 const ASKING: usize = 4;
 /// Threads that open dialogs: a click allows that for 3 s, so nothing else may hold them up.
-const OPENING: usize = 2;
+const OPENING: usize = 6;
 /// How long an effect is tried before it is given up.
 const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// How long a private word makes sense: a `response_url` lives for 30 minutes.
@@ -131,6 +131,11 @@ impl Effects {
 
     /// From now on decides and calls by these terms.
     pub fn reload(&self, terms: Terms) {
+        if !terms.slack.has_token_of(&self.terms().slack) {
+            // Another workspace may have other groups, and other people at home.
+            self.learned.forget();
+            self.identity.replace(None);
+        }
         self.terms.replace(terms);
         self.note_policy();
         self.queue.push(Job::new(Task::Identify, HORIZON));
@@ -217,12 +222,14 @@ impl Terms {
     fn remind_before(&self) -> Duration {
         match self.message_path() {
             MessagePath::BotToken => self.remind_before,
-            MessagePath::ResponseUrl => Duration::ZERO,
+            MessagePath::ResponseUrl | MessagePath::Nowhere => Duration::ZERO,
         }
     }
 
     pub fn message_path(&self) -> MessagePath {
-        if self.slack.has_token() {
+        if self.slack.is_off() {
+            MessagePath::Nowhere
+        } else if self.slack.has_token() {
             MessagePath::BotToken
         } else {
             MessagePath::ResponseUrl

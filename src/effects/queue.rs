@@ -302,7 +302,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::approval::UserId;
-    use crate::slack::event::Mention;
+    use crate::slack::event::AppMention;
     use crate::slack::mention::Question;
 
     fn update(id: &str) -> Job {
@@ -357,7 +357,7 @@ mod tests {
     }
 
     fn question(thread: &str, asks: Question) -> Job {
-        let mention = Mention {
+        let mention = AppMention {
             user: UserId::parse("U1").unwrap(),
             channel: "C1".into(),
             thread: thread.into(),

@@ -2,6 +2,7 @@
 //! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
 use crate::slack::notice::Notice;
 use crate::store::{Deferred, StoreError};
+
+/// How long Slack lets a click open a dialog.
+const TRIGGER: Duration = Duration::from_secs(3);
 
 impl Effects {
     /// What Slack has to say before a ballot can be weighed; nothing when it is known, or is not
@@ -128,7 +132,12 @@ impl Effects {
     /// Opens the dialog, once: what lets us open it is gone within seconds.
     pub(super) fn open_dialog(&self, ballot: &Ballot, view: &Value) -> Attempt {
         let trigger_id = ballot.trigger_id.as_deref().unwrap_or_default();
-        if let Err(reason) = self.terms().slack.open_view(trigger_id, view) {
+        let opened = if clock::now().since(ballot.at) < TRIGGER {
+            self.terms().slack.open_view(trigger_id, view)
+        } else {
+            Err(CallError::Refused("the click is too old by now".into()))
+        };
+        if let Err(reason) = opened {
             log::warn!(approvalId:% = ballot.id, reason:%; "The dialog that asks why was not opened");
             self.tell_voter(ballot, &Notice::NoDialog);
         }

@@ -24,7 +24,7 @@ pub const DEFAULT_BASE: &str = "https://slack.com/api/";
 const ASK: Duration = Duration::from_secs(4);
 
 /// A bot token. It cannot be displayed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BotToken(Box<str>);
 
 impl BotToken {
@@ -67,6 +67,7 @@ pub struct Client {
     caller: Caller,
     base: Base,
     token: Option<BotToken>,
+    off: bool,
     last: Mutex<Option<String>>,
     /// What Slack wants to be left alone with, and until when.
     held: Mutex<HashMap<Limit, Instant>>,
@@ -92,14 +93,30 @@ impl Client {
             caller: Caller::new(proxy),
             base,
             token,
+            off: false,
             last: Mutex::new(None),
             held: Mutex::default(),
         }
     }
 
+    /// Calls Slack no more, whatever is asked.
+    pub fn switch_off(&mut self) {
+        self.off = true;
+        self.token = None;
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.off
+    }
+
     /// Whether it can call the Web API at all.
     pub fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// Whether another one has the same token, or has none either.
+    pub fn has_token_of(&self, other: &Self) -> bool {
+        self.token == other.token
     }
 
     /// Whether a `response_url` may be called; see [`Base::admits`].
@@ -327,6 +344,9 @@ impl Client {
     }
 
     fn respond(&self, response_url: &str, body: &Value) -> Result<(), CallError> {
+        if self.off {
+            return Err(CallError::Failed("Slack is switched off".into()));
+        }
         if !self.admits(response_url) {
             return Err(CallError::Refused("the response_url is not Slack's".into()));
         }
