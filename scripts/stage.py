@@ -27,7 +27,7 @@ class Slack(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     updates = None
-    failing = 0.1
+    failing = 0.02
     slow = 0.1
     posted = itertools.count(1)
 
@@ -67,7 +67,7 @@ class Slack(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def play_slack(listener, log, failing=0.1):
+def play_slack(listener, log, failing=0.02):
     Slack.failing = failing
     Slack.updates = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slack, bind_and_activate=False)

@@ -242,9 +242,9 @@ impl<'a> Mark<'a> {
     /// `None` when it is marked already.
     fn set(names: &'a Mutex<HashSet<String>>, name: &'a str) -> Option<Self> {
         let mut marked = names.lock().unwrap_or_else(PoisonError::into_inner);
-        marked
-            .insert(name.to_owned())
-            .then_some(Self { names, name })
+        let fresh = marked.insert(name.to_owned());
+        // One that is made here goes here, with the mark that it does not own.
+        fresh.then(|| Self { names, name })
     }
 }
 
