@@ -35,6 +35,7 @@ mod journey;
 mod layout;
 mod listing;
 mod mentions;
+mod mutations;
 mod operations;
 mod policy;
 mod readme;

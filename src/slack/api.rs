@@ -412,6 +412,15 @@ impl Identity {
 #[derive(Deserialize)]
 struct Nothing {}
 
+/// The fuzzer's door. Reads what may be an answer of Slack's for everything that we ask.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let _ = verdict::<Posted>(bytes);
+    let _ = verdict::<Value>(bytes);
+    let _ = verdict::<Identity>(bytes);
+}
+
 /// What the Web API's `{"ok":…,"error":…}` means.
 fn verdict<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     #[derive(Deserialize)]
