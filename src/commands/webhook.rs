@@ -261,7 +261,7 @@ fn open(settings: &WebhookSettings) -> Result<Directory, Complaint> {
     let shown = settings.site.path.display();
     let store = Directory::open(&settings.site, settings.keep_decided).map_err(|error| {
         Complaint::failure(format!("pending directory {shown}: {error}"))
-            .hint("--pending-dir or RUNBOOK_PENDING_DIR names another; it must be a directory that this user may write")
+            .hint("--pending-dir or RUNBOOK_PENDING_DIR names another, approvals.auditDir another for the audit log; both must be directories that this user may write")
     })?;
     if store.is_on_network() {
         log::warn!(

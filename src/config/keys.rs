@@ -130,7 +130,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "approvals.auditFileBytes",
-        "268435456",
+        "67108864",
         "size from which a file of the audit log is put away and a new one begun",
     ),
     key(

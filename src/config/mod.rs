@@ -440,8 +440,8 @@ pub fn temporary_dir(environment: &Environment) -> PathBuf {
 
 /// Where approvals and the audit log are; the server has no reach of a command's.
 fn site(sources: &Sources<'_>, reach: Option<Reach>) -> Result<Site, Complaint> {
-    /// Half a million events.
-    const FILE_BYTES: u64 = 256 << 20;
+    /// A hundred thousand events.
+    const FILE_BYTES: u64 = 64 << 20;
     let expected = "a number of bytes, at least 4096";
     let file_bytes = sources
         .file

@@ -144,17 +144,19 @@ impl AuditLog {
             file = self.open()?;
             tail = Tail::at(&file, tail.link)?;
         }
-        let written: HashSet<String> = match caution {
-            Caution::New => HashSet::new(),
-            Caution::Again => audit_trail::latest(&self.folder, &mut file)?,
-        };
+        let entries: Vec<String> = entries
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<_, _>>()?;
+        let mut bodies: Vec<&str> = entries.iter().map(|entry| body(entry)).collect();
+        if caution == Caution::Again {
+            let wanted: HashSet<&str> = bodies.iter().copied().collect();
+            let written = audit_trail::find_latest(&self.folder, &mut file, &wanted)?;
+            bodies.retain(|body| !written.contains(*body));
+        }
         let mut lines = String::new();
-        for entry in entries {
-            let entry = serde_json::to_string(entry)?;
-            if written.contains(body(&entry)) {
-                continue;
-            }
-            let line = line(tail.link, &entry);
+        for body in bodies {
+            let line = line(tail.link, body);
             tail.link = Link::after(line.as_bytes(), tail.link.seq);
             lines.push_str(&line);
             lines.push('\n');
@@ -272,11 +274,11 @@ fn last_line(file: &mut File) -> io::Result<(Option<Vec<u8>>, u64)> {
 }
 
 /// One line, without its end.
-fn line(before: Link, entry: &str) -> String {
+fn line(before: Link, body: &str) -> String {
     let mut line = format!("{{\"seq\":{},\"prev\":\"", before.seq + 1);
     hex(&before.hash, &mut line);
     line.push_str("\",");
-    line.push_str(body(entry));
+    line.push_str(body);
     line
 }
 

@@ -207,13 +207,21 @@ pub(super) fn put_away(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The events in the file that is added to and in the one before it, without their places.
-pub(super) fn latest(folder: &Path, current: &mut File) -> io::Result<HashSet<String>> {
-    let mut bodies = HashSet::new();
+/// Those of the wanted events, without their places, that stand in the file that is added to or in the one
+/// before it.
+pub(super) fn find_latest(
+    folder: &Path,
+    current: &mut File,
+    wanted: &HashSet<&str>,
+) -> io::Result<HashSet<String>> {
+    let mut found = HashSet::new();
     let mut collect = |file: &mut dyn Read| -> io::Result<()> {
         for line in BufReader::new(file).lines() {
             match line {
-                Ok(line) => bodies.extend(body_of_line(&line).map(str::to_owned)),
+                Ok(line) => {
+                    let body = body_of_line(&line).filter(|body| wanted.contains(body));
+                    found.extend(body.map(str::to_owned));
+                }
                 // Somebody's damage, which is none of ours.
                 Err(error) if error.kind() == ErrorKind::InvalidData => {}
                 Err(error) => return Err(error),
@@ -226,7 +234,7 @@ pub(super) fn latest(folder: &Path, current: &mut File) -> io::Result<HashSet<St
     if let Some(path) = ordered(folder)?.last() {
         collect(&mut File::open(path)?)?;
     }
-    Ok(bodies)
+    Ok(found)
 }
 
 fn digits(bytes: &[u8]) -> String {
