@@ -94,7 +94,9 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => write!(f, "refused: {error}"),
-            Self::Limited(wait) => write!(f, "rate limited for {} s", wait.as_secs()),
+            Self::Limited(wait) => {
+                write!(f, "rate limited for {} s", wait.as_secs_f64().ceil())
+            }
             Self::Failed(error) => f.write_str(error),
         }
     }

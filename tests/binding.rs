@@ -299,6 +299,26 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let decisions = read_approval(&scene.dir, "apr-1")["decisions"].clone();
     assert_eq!(decisions.as_array().unwrap().len(), 3, "{decisions}");
 
+    // A message that is not ours showed what the file said at that time.
+    let foreign = |user: &str| {
+        Click::approve("apr-3")
+            .by(user, "x")
+            .message("C0DEPLOYS", "1.000001")
+    };
+    scene.show(&dropped("apr-3", "C0DEPLOYS"));
+    let word = scene.word(foreign("U0ALICE"));
+    assert!(word.contains("1 of 2"), "{word}");
+    eventually("the vote to be shown", SOON, || {
+        read_approval(&scene.dir, "apr-3")
+            .get("effectsOwed")
+            .is_none()
+            .then_some(())
+    });
+    scene.edit("apr-3", &json!({ "operation": "drop_database" }));
+    let word = scene.word(foreign("U0BOB"));
+    assert!(word.contains("1 of 2"), "{word}");
+    assert_eq!(scene.status("apr-3"), "pending");
+
     // Back to what it was, the old votes are for what it says again.
     let first = scene.show(&dropped("apr-2", "C0DEPLOYS"));
     let vote = |user: &str| Click::approve("apr-2").by(user, "x").on(&first);

@@ -1,7 +1,7 @@
 //! Agents that want to be called back: each learns the decision, signed, and the log says when.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -459,4 +459,26 @@ fn nobody_is_told_who_does_not_ask_for_it() {
     }
     assert!(server.terminate().success());
     assert!(!server.log().contains("Agent not"), "{}", server.log());
+}
+
+#[test]
+fn an_agent_that_hangs_holds_up_neither_slack_nor_another_agent() {
+    const MANY: usize = 20;
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let (hanging, well) = (Agent::start(), Agent::start());
+    let server = server(&dir).slack(&slack).start();
+    for n in 0..MANY {
+        hanging.reply(Reply::Hang);
+        write_approval(&dir, &asked(&format!("apr-{n}"), &hanging.url()));
+        click(&server, &Click::approve(&format!("apr-{n}")));
+    }
+    hanging.wait_for(2, SOON);
+    write_approval(&dir, &asked("apr-well", &well.url()));
+    let clicked = Instant::now();
+    click(&server, &Click::approve("apr-well"));
+    well.wait_for(1, SOON);
+    slack.wait_for("chat.update", MANY + 1, SOON);
+    let waited = clicked.elapsed();
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    server.kill();
 }

@@ -159,13 +159,13 @@ fn the_dialog_opens_at_once_whatever_else_hangs() {
     }
     for n in 0..12 {
         let id = format!("apr-{n}");
-        scene.file(&id, &json!({}));
+        scene.file(&id, &json!({ "slackChannel": format!("C0HANGS{n}") }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
         let id = format!("apr-low-{n}");
         scene.file(&id, &json!({ "riskLevel": "low" }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
     }
-    scene.slack.wait_for("chat.update", 4, SOON);
+    scene.slack.wait_for("chat.update", 6, SOON);
     scene.slack.wait_for(LIST, 2, SOON);
     for (id, risk) in [("apr-high", "high"), ("apr-low", "low")] {
         scene.file(id, &json!({ "riskLevel": risk }));
@@ -181,6 +181,28 @@ fn the_dialog_opens_at_once_whatever_else_hangs() {
 }
 
 #[test]
+fn a_dialog_is_not_tried_once_the_click_is_too_old_for_it() {
+    const MANY: usize = 20;
+    let scene = Scene::under(WHY);
+    scene
+        .slack
+        .fail_method("views.open", Failure::Hang, Times::Forever);
+    scene.file("apr-1", &json!({}));
+    for n in 0..MANY {
+        let url = scene.slack.response_url(&n.to_string());
+        scene.click(&deny("U0ALICE", "apr-1").response_url(url));
+    }
+    let words = scene.slack.wait_for("response_url", MANY, LATE);
+    for word in words {
+        let word = word.body["text"].as_str().unwrap().to_owned();
+        assert!(word.contains("could not open the dialog"), "{word}");
+    }
+    let tried = scene.slack.calls_of("views.open").len();
+    assert!((4..MANY).contains(&tried), "{tried}");
+    scene.slack.recover();
+}
+
+#[test]
 fn a_vote_is_weighed_in_time_however_many_messages_hang() {
     let policy = "safety: {approvers: {low: {groups: [S0OPS]}}}\n";
     let scene = Scene::with(policy, |slack| {
@@ -189,10 +211,10 @@ fn a_vote_is_weighed_in_time_however_many_messages_hang() {
     });
     for n in 0..8 {
         let id = format!("apr-{n}");
-        scene.file(&id, &json!({}));
+        scene.file(&id, &json!({ "slackChannel": format!("C0HANGS{n}") }));
         scene.click(&by("U0ALICE", Click::approve(&id)));
     }
-    scene.slack.wait_for("chat.update", 4, SOON);
+    scene.slack.wait_for("chat.update", 6, SOON);
     scene.file("apr-low", &json!({ "riskLevel": "low" }));
     scene.click(&by("U0GRACE", Click::approve("apr-low")));
     assert_eq!(scene.outcome("apr-low"), "approved");
@@ -366,9 +388,6 @@ fn a_dialog_that_cannot_be_opened_is_told_privately() {
     for failure in [
         Failure::NotOk("expired_trigger_id"),
         Failure::NotOk("invalid_trigger_id"),
-        Failure::RateLimited {
-            retry_after_seconds: 1,
-        },
         Failure::Status(500),
         Failure::Garbage,
         Failure::Hang,
@@ -384,6 +403,21 @@ fn a_dialog_that_cannot_be_opened_is_told_privately() {
         assert_eq!(scene.status("apr-1"), "pending");
     }
     // It is opened once or not at all.
+    assert_eq!(scene.slack.calls_of("views.open").len(), 5);
+    let patience = Failure::RateLimited {
+        retry_after_seconds: 1,
+    };
+    scene
+        .slack
+        .fail_method("views.open", patience, Times::Next(1));
+    for _ in 0..2 {
+        let told = scene.word(&deny("U0ALICE", "apr-1"));
+        assert!(told.contains("could not open the dialog"), "{told}");
+    }
+    let limited = scene.slack.wait_for("views.open", 6, SOON);
+    eventually("Slack to be called again", SOON, || {
+        (limited[5].at.elapsed() > Duration::from_secs(1)).then_some(())
+    });
     assert_eq!(scene.slack.calls_of("views.open").len(), 6);
     let told = scene.word(&deny("U0ALICE", "apr-1").without("/trigger_id"));
     assert!(told.contains("could not open the dialog"), "{told}");

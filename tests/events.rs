@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::harness::{Scratch, Server, eventually, fixture};
+use crate::stand_in::StandIn;
 
 /// How long something may take that nothing holds up.
 const SOON: Duration = Duration::from_secs(5);
@@ -94,4 +95,32 @@ fn an_event_id_never_becomes_a_path() {
         .collect();
     let is_hash = |name: &String| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
     assert!(names.len() == 4 && names.iter().all(is_hash), "{names:?}");
+}
+
+#[test]
+fn events_of_another_app_or_workspace_are_acknowledged_and_lead_to_nothing() {
+    let home = fixture("slack/events_app_home_opened.json");
+    for (setting, other, own) in [
+        ("appId", "A0002", "A0RUNBOOK1"),
+        ("teamId", "T0002", "T0001"),
+    ] {
+        let slack = StandIn::start();
+        let start = |id: &str| {
+            let config = format!("incident: {{slack: {{{setting}: {id}}}}}\n");
+            Server::builder().slack(&slack).config(&config).start()
+        };
+        let server = start(other);
+        for event in [&mention("Ev1"), &home] {
+            assert_eq!(server.event(event).status, 200);
+        }
+        server.wait_for_log("another app or workspace", SOON);
+        assert!(server.terminate().success());
+        assert_eq!(slack.calls().len(), 0, "{setting}: {:?}", slack.calls());
+        let server = start(own);
+        for event in [&mention("Ev1"), &home] {
+            server.event(event);
+        }
+        slack.wait_for("chat.postMessage", 1, SOON);
+        slack.wait_for("views.publish", 1, SOON);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Click, eventually};
+use crate::harness::{Click, Scratch, Server, eventually};
 use crate::scene::{LATE, SOON, Scene, by};
 use crate::stand_in::{Failure, Guest, StandIn, Times};
 
@@ -124,6 +124,49 @@ fn a_group_that_slack_does_not_know_keeps_nobody_else_out() {
     assert_eq!(scene.outcome("apr-1"), "approved");
 }
 
+#[test]
+fn slack_is_asked_no_more_once_the_outcome_is_known() {
+    let policy = "safety: {approvers: {default: {groups: [S0OPS, S0WEB], allowGuests: false}}}\n";
+    let scene = Scene::with(policy, |slack| {
+        ops(slack);
+        slack.set_members("S0WEB", &["U0DAVE"]);
+    });
+    scene.file("apr-1", &json!({}));
+    scene.click(&approve("U0GRACE", "apr-1"));
+    assert_eq!(scene.outcome("apr-1"), "approved");
+    let asked = scene.slack.calls_of(LIST);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    // Who is in none of the groups may be a guest or not.
+    scene.file("apr-2", &json!({}));
+    let word = scene.word(&approve("U0EVE", "apr-2"));
+    assert!(word.contains(NOT_ALLOWED), "{word}");
+    assert_eq!(scene.slack.calls_of(LIST).len(), 2);
+    assert_eq!(scene.slack.calls_of("users.info").len(), 1);
+}
+
+/// This one takes the minute that it is about.
+#[test]
+fn an_old_list_keeps_nobody_from_the_dialog_and_lets_nobody_in_of_a_group_that_is_no_more() {
+    let policy = "safety: {requireDenialReason: true, approvers: {default: {groups: [S0OPS]}}}\n";
+    let scene = Scene::with(policy, |slack| slack.set_members("S0OPS", &["U0GRACE"]));
+    for id in ["apr-1", "apr-2"] {
+        scene.file(id, &json!({}));
+    }
+    scene.click(&approve("U0GRACE", "apr-1"));
+    assert_eq!(scene.outcome("apr-1"), "approved");
+    let asked = scene.slack.calls_of(LIST)[0].at;
+    // Not for readiness: the list has to grow old.
+    thread::sleep(Duration::from_secs(61).saturating_sub(asked.elapsed()));
+    ops(&scene.slack);
+    scene.click(&deny("U0HEIDI", "apr-2"));
+    scene.slack.wait_for("views.open", 1, SOON);
+    let gone = Failure::NotOk("no_such_subteam");
+    scene.slack.fail_method(LIST, gone, Times::Next(1));
+    let word = scene.word(&approve("U0GRACE", "apr-2"));
+    assert!(word.contains(NOT_IN_TIME), "{word}");
+    assert_eq!(scene.status("apr-2"), "pending");
+}
+
 /// This one takes the minute that it is about.
 #[test]
 fn a_list_is_asked_for_once_a_minute_and_an_old_one_will_do_while_slack_fails() {
@@ -218,12 +261,6 @@ fn while_slack_hangs_members_are_refused_in_time_and_nobody_else_waits() {
 fn however_slack_fails_the_click_is_refused_and_the_next_one_decides() {
     let scene = Scene::with(OPS, |_| ());
     for (n, (failure, reason)) in [
-        (
-            Failure::RateLimited {
-                retry_after_seconds: 30,
-            },
-            "rate limited for 30 s",
-        ),
         (Failure::NotOk("missing_scope"), "refused: missing_scope"),
         (
             Failure::NotOk("no_such_subteam"),
@@ -263,6 +300,23 @@ fn however_slack_fails_the_click_is_refused_and_the_next_one_decides() {
         .answer(LIST, json!({"ok": true, "users": ["U0GRACE"]}));
     scene.click(&approve("U0GRACE", "apr-odd"));
     assert_eq!(scene.outcome("apr-odd"), "approved");
+}
+
+#[test]
+fn slacks_patience_holds_for_every_question_about_groups() {
+    let scene = Scene::with(OPS, ops);
+    let patience = Failure::RateLimited {
+        retry_after_seconds: 30,
+    };
+    scene.slack.fail_method(LIST, patience, Times::Next(1));
+    for id in ["apr-1", "apr-2"] {
+        scene.file(id, &json!({}));
+        let word = scene.word(&approve("U0GRACE", id));
+        assert!(word.contains(NOT_IN_TIME), "{word}");
+        assert!(scene.server.log().contains("rate limited for 30 s"));
+        assert_eq!(scene.status(id), "pending");
+    }
+    assert_eq!(scene.slack.calls_of(LIST).len(), 1);
 }
 
 /// Either is right after a crash: whoever takes a click over may come too late for it.
@@ -385,8 +439,7 @@ fn an_earlier_vote_counts_while_its_voter_is_a_member() {
 }
 
 #[test]
-fn an_earlier_vote_by_a_member_is_not_counted_while_slack_cannot_say_so_and_a_denial_waits_for_nobody()
- {
+fn who_would_be_the_last_one_needed_is_refused_while_slack_cannot_say_who_else_counts() {
     const POLICY: &str = "safety: {approvers: {default: {users: [U0ALICE, U0BOB], groups: [S0OPS], minApprovals: 2}}}\n";
     let scene = Scene::with(POLICY, ops);
     for id in ["apr-1", "apr-2"] {
@@ -403,7 +456,10 @@ fn an_earlier_vote_by_a_member_is_not_counted_while_slack_cannot_say_so_and_a_de
     );
     assert_eq!(scene.status("apr-2"), "denied");
     let word = scene.word_through(&next, &approve("U0ALICE", "apr-1"));
-    assert!(word.contains("counts: 1 of 2"), "{word}");
+    assert!(word.contains(NOT_IN_TIME), "{word}");
+    // No message shows two of two while nothing is decided.
+    let votes = scene.stored("apr-1")["decisions"].clone();
+    assert_eq!(votes.as_array().unwrap().len(), 1, "{votes}");
     scene.slack.recover();
     assert_eq!(
         next.interact(&approve("U0BOB", "apr-1").payload()).status,
@@ -542,6 +598,30 @@ fn clicks_for_another_app_or_workspace_are_told_so_privately_and_decide_nothing(
     }
 }
 
+#[test]
+fn another_token_may_be_another_workspaces_so_what_was_learned_is_forgotten() {
+    const OTHER: &str = "xoxb-other-workspace";
+    let config = |token: &str| format!("incident: {{slack: {{botToken: {token}}}}}\n{OPS}");
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    slack.set_members("S0OPS", &["U0GRACE"]);
+    let server = Server::builder().dir(&dir).slack(&slack);
+    let server = server.without_env("SLACK_BOT_TOKEN");
+    let server = server.config(&config(&slack.token())).start();
+    let scene = Scene { server, slack, dir };
+    for id in ["apr-1", "apr-2"] {
+        scene.file(id, &json!({}));
+    }
+    scene.click(&approve("U0GRACE", "apr-1"));
+    assert_eq!(scene.outcome("apr-1"), "approved");
+    scene.slack.wait_for("chat.update", 1, SOON);
+    scene.slack.wait_for("auth.test", 1, SOON);
+    scene.slack.set_members("S0OPS", &["U0HEIDI"]);
+    scene.slack.set_token(OTHER);
+    scene.reload(&config(OTHER), "Configuration reloaded");
+    let word = scene.word(&approve("U0GRACE", "apr-2"));
+    assert!(word.contains(NOT_ALLOWED), "{word}");
+}
+
 /// Whether the server has learned whose its token is.
 fn knows_itself(scene: &Scene) {
     let counted = "runbook_slack_calls_total{method=\"auth.test\",result=\"ok\"}";
@@ -578,6 +658,7 @@ fn who_is_from_outside_is_known_from_auth_test_and_from_the_payload_until_then()
     for click in [
         elsewhere("apr-2"),
         elsewhere("apr-2").set("/enterprise", json!({"id": "T0002"})),
+        elsewhere("apr-2").without("/user/team_id"),
         approve("U0EVE", "apr-2").of_team("T0002"),
     ] {
         let word = scene.word(&click);

@@ -418,3 +418,33 @@ fn without_a_token_there_is_none_and_nothing_fails() {
     server.terminate();
     assert!(slack.calls().is_empty());
 }
+
+#[test]
+fn whoever_opens_theirs_in_another_workspace_is_shown_what_people_from_outside_may_decide() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    slack.fail_method("auth.test", Failure::Hang, Times::Forever);
+    write_approval(&dir, &request("apr-1", 1, &json!({})));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let opened = |id: &str, user: &str| {
+        let mut event = fixture("slack/events_app_home_opened.json");
+        event["event_id"] = id.into();
+        event["event"]["user"] = user.into();
+        event["team_id"] = "T0002".into();
+        event
+    };
+    // The event itself says where the app is installed, and after a while Slack does.
+    server.event(&opened("EvOutside1", "U0EVE"));
+    wait_for_view(&slack, "U0EVE", &[]);
+    slack.recover();
+    eventually("auth.test", SOON * 3, || {
+        let counted = "runbook_slack_calls_total{method=\"auth.test\",result=\"ok\"}";
+        let metrics = server.get("/metrics").text();
+        metrics.contains(counted).then_some(())
+    });
+    let mut silent = opened("EvOutside2", "U0FRANK");
+    silent["authorizations"] = Value::Null;
+    server.event(&silent);
+    wait_for_view(&slack, "U0FRANK", &[]);
+    open(&server, "U0ALICE");
+    wait_for_view(&slack, "U0ALICE", &["apr-1"]);
+}

@@ -5,11 +5,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::agent::Agent;
 use crate::harness::{
-    Click, RawRequest, Scratch, Server, eventually, fixture, fixture_text, read_approval, sample,
-    write_approval,
+    Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, read_approval,
+    sample, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -227,6 +229,53 @@ fn without_a_token_the_message_changes_through_response_url() {
 }
 
 #[test]
+fn a_word_that_its_response_url_does_not_take_goes_to_the_clicker_in_the_channel() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    slack.fail_method("response_url", Failure::Status(404), Times::Forever);
+    let click = Click::approve("apr-none").response_url(slack.response_url("old"));
+    server.interact(&click.message("C0CLICKED1", "1.000001").payload());
+    let word = &slack.wait_for("chat.postEphemeral", 1, SOON)[0];
+    assert_eq!(word.body["channel"], "C0CLICKED1");
+    assert_eq!(word.body["user"], "U061F7AUR");
+    assert!(word.body["text"].as_str().unwrap().contains("apr-none"));
+    assert_eq!(slack.calls_of("response_url").len(), 1);
+}
+
+#[test]
+fn while_slack_is_switched_off_it_is_never_called_and_clicks_count() {
+    let (slack, dir, agent) = (StandIn::start(), Scratch::new(), Agent::start());
+    let config = |enabled: bool| format!("incident: {{slack: {{enabled: {enabled}}}}}\n");
+    let server = Server::builder()
+        .dir(&dir)
+        .slack(&slack)
+        .env("SLACK_DEFAULT_CHANNEL", "C0APPROVE1")
+        .env("RUNBOOK_CALLBACK_SECRET", "a-secret")
+        .config(&config(false))
+        .start();
+    server.wait_for_log("incident.slack.enabled is false", SOON);
+    let mut approval = sample("apr-1");
+    approval["callbackUrl"] = agent.url().into();
+    write_approval(&dir, &approval);
+    write_approval(&dir, &dropped("apr-new", "C0APPROVE1"));
+    let url = || slack.response_url("one");
+    for click in [Click::approve("apr-1"), Click::deny("apr-1")] {
+        let answer = server.interact(&click.response_url(url()).payload());
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
+    agent.wait_for(1, SOON);
+    server.event(&fixture("slack/events_app_mention.json"));
+    server.event(&fixture("slack/events_app_home_opened.json"));
+    server.wait_for_log("Nobody sees a request", SOON);
+    assert_eq!(slack.calls().len(), 0, "{:?}", slack.calls());
+    assert_eq!(slack.calls_of("auth.test").len(), 0);
+    fs::write(server.config_file(), config(true)).unwrap();
+    server.signal(Signal::HUP);
+    slack.wait_for("chat.postMessage", 1, SOON);
+}
+
+#[test]
 fn a_response_url_that_is_not_slacks_is_never_called() {
     let (slack, other, dir) = (StandIn::start(), StandIn::start(), Scratch::new());
     write_approval(&dir, &sample("apr-1"));
@@ -433,6 +482,69 @@ fn slacks_patience_is_asked_for_and_given() {
     let calls = slack.wait_for("chat.update", 2, SOON);
     let pause = calls[1].at - calls[0].at;
     assert!(pause >= Duration::from_secs(2), "{pause:?}");
+}
+
+#[test]
+fn what_slack_limits_is_left_alone_by_everybody_and_nothing_else_is() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let patience = Failure::RateLimited {
+        retry_after_seconds: 3,
+    };
+    let ids = ["apr-1", "apr-2", "apr-3", "apr-4"];
+    for id in ids {
+        write_approval(&dir, &sample(id));
+    }
+    slack.fail_method("chat.update", patience, Times::Next(1));
+    server.interact(&Click::approve("apr-1").payload());
+    server.wait_for_log("rate limited", SOON);
+    for id in &ids[1..] {
+        server.interact(&Click::approve(id).payload());
+    }
+    // Posting is limited by channel.
+    slack.fail_method("chat.postMessage", patience, Times::Next(1));
+    write_approval(&dir, &dropped("apr-first", "C0LIMITED1"));
+    slack.wait_for("chat.postMessage", 1, SOON);
+    write_approval(&dir, &dropped("apr-same", "C0LIMITED1"));
+    write_approval(&dir, &dropped("apr-other", "C0FREE0001"));
+    for (method, count) in [("chat.update", 5), ("chat.postMessage", 4)] {
+        let calls = slack.wait_for(method, count, SOON * 2);
+        let (first, others) = calls.split_first().unwrap();
+        for call in others {
+            let free = call.body["channel"] == "C0FREE0001";
+            let waited = call.at - first.at;
+            assert_eq!(
+                waited < Duration::from_secs(3),
+                free,
+                "{waited:?}: {call:?}"
+            );
+        }
+        assert_eq!(calls.len(), count);
+    }
+}
+
+#[test]
+fn a_channel_that_hangs_holds_up_no_other() {
+    const MANY: usize = 20;
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let at = |id: &str, channel: &str| {
+        let mut approval = sample(id);
+        approval["slackChannel"] = channel.into();
+        write_approval(&dir, &approval);
+        let click = Click::approve(id).message(channel, "1705333800.000100");
+        server.interact(&click.payload());
+    };
+    slack.hang_channel("C0HANGS001");
+    for n in 0..MANY {
+        at(&format!("apr-{n}"), "C0HANGS001");
+    }
+    slack.wait_for("chat.update", 2, SOON);
+    at("apr-well", "C0WELL0001");
+    let calls = slack.wait_for("chat.update", 3, Duration::from_secs(2));
+    assert_eq!(calls[2].body["channel"], "C0WELL0001");
+    assert_eq!(calls.len(), 3);
+    server.kill();
 }
 
 #[test]

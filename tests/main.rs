@@ -43,4 +43,5 @@ mod running;
 mod signed;
 mod store;
 mod votes;
+mod waiting;
 mod witness;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Click, Scratch, Server, fixture, fixture_text, sample, write_approval};
+use crate::harness::{
+    Click, Scratch, Server, dropped, eventually, fixture, fixture_text, sample, write_approval,
+};
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
 /// How long something may take that nothing holds up.
@@ -229,4 +231,54 @@ fn an_answer_outlives_a_passing_trouble_and_nobody_waits_for_it() {
     }
     // Less than one call's time limit went by, although far more calls hang than there are threads.
     assert!(slack.calls().len() < 20, "calls did not hang");
+}
+
+/// A mention that begins a thread of its own.
+fn in_thread(number: u32, text: &str) -> Value {
+    let mut mention = mention(text);
+    mention["event"]["ts"] = format!("1705333850.{number:06}").into();
+    mention
+}
+
+#[test]
+fn however_many_questions_there_are_a_request_is_posted_at_once() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    for number in 0..60 {
+        server.event(&in_thread(number, "help"));
+    }
+    slack.wait_for("chat.postMessage", 5, SOON);
+    write_approval(&dir, &dropped("apr-1", "C1234567890"));
+    let is_posted = || {
+        let posts = slack.calls_of("chat.postMessage");
+        posts
+            .iter()
+            .any(|post| post.buttons().is_some())
+            .then_some(())
+    };
+    eventually("the request to be posted", SOON, is_posted);
+    let answers = slack.calls_of("chat.postMessage").len() - 1;
+    assert!(answers < 20, "{answers} answers were not paced");
+    // What is left would be sent while it ends.
+    server.kill();
+}
+
+#[test]
+fn of_many_questions_in_a_thread_the_newest_is_answered() {
+    let slack = StandIn::start();
+    let server = Server::builder().slack(&slack).start();
+    let held = slack.hold("chat.postMessage");
+    server.event(&in_thread(1, "status apr-1"));
+    slack.wait_for("chat.postMessage", 1, SOON);
+    for _ in 0..20 {
+        server.event(&in_thread(1, "what is pending?"));
+    }
+    server.event(&in_thread(1, "help"));
+    drop(held);
+    let answers = slack.wait_for("chat.postMessage", 2, SOON);
+    assert!(said(&answers[1]).contains("status ID"));
+    server.event(&in_thread(2, "help"));
+    slack.wait_for("chat.postMessage", 3, SOON);
+    server.terminate();
+    assert_eq!(slack.calls_of("chat.postMessage").len(), 3);
 }

@@ -473,6 +473,32 @@ fn people_are_reminded_once_however_many_servers_run_and_restart() {
 }
 
 #[test]
+fn a_reminder_goes_to_the_message_that_shows_the_request_now() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = server(&dir, &slack, "approvals: {remindBeforeMs: 30000}\n");
+    let posted = drop_in(
+        &dir,
+        &slack,
+        &unposted("apr-1", &json!({ "expiresAt": in_seconds(33) })),
+    );
+    let patience = Failure::RateLimited {
+        retry_after_seconds: 2,
+    };
+    slack.fail_method("chat.postMessage", patience, Times::Next(1));
+    slack.wait_for("chat.postMessage", 2, SOON);
+    // It has changed by the time that Slack may be called again, and is posted anew.
+    let mut changed = read_approval(&dir, "apr-1");
+    changed["operation"] = "drop_index".into();
+    write_approval(&dir, &changed);
+    let click = Click::approve("apr-1").on(&posted);
+    assert_eq!(server.interact(&click.payload()).status, 200);
+    slack.wait_for("chat.postMessage", 4, 2 * SOON);
+    let stored = settled(&dir, "apr-1");
+    assert_eq!(threads(&slack)[1..], [stored["slackMessageTs"].clone()]);
+    assert_ne!(stored["slackMessageTs"], posted.answer["ts"]);
+}
+
+#[test]
 fn a_reminder_comes_as_long_before_the_end_as_is_configured() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let _server = server(&dir, &slack, "approvals: {remindBeforeMs: 3000}\n");

@@ -114,6 +114,14 @@ pub struct Ballot {
     pub at: Timestamp,
 }
 
+impl Ballot {
+    /// Whether it denies without the reason that a policy asks for.
+    pub fn is_unexplained(&self, policy: &Policy) -> bool {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        self.choice == Choice::Deny && policy.require_denial_reason && reason.trim().is_empty()
+    }
+}
+
 /// By whose leave a ballot is cast.
 #[derive(Clone, Copy, Debug)]
 pub enum Mandate<'a> {
@@ -206,16 +214,10 @@ pub fn decide(
         return Verdict::Decided(ballot.choice.status());
     };
     let rule = policy.rule(approval.risk());
-    let unexplained = ballot.choice == Choice::Deny
-        && policy.require_denial_reason
-        && ballot
-            .reason
-            .as_ref()
-            .is_none_or(|reason| reason.trim().is_empty());
     match admit(rule, voter, known) {
         // Whoever may yet turn out to be allowed is asked for the reason at once: Slack opens a
         // dialog only within seconds.
-        Ok(()) | Err(Refusal::Unverified) if unexplained => {
+        Ok(()) | Err(Refusal::Unverified) if ballot.is_unexplained(policy) => {
             return Verdict::Refused(Refusal::NoReason);
         }
         Ok(()) => {}
@@ -230,17 +232,20 @@ pub fn decide(
     }
     let needed = policy.approvals_needed(approval.risk());
     // Votes count by the policy of now, not of when they were cast.
-    let people =
-        approval.supporters(|other| !is_own(&other.person.id) && admit(rule, other, known).is_ok());
-    if people.contains(&voter.person.id) && people.len() < needed {
-        return Verdict::Refused(Refusal::VotedAlready {
-            approvals: people.len(),
-            needed,
-        });
-    }
-    match people.len() + 1 {
-        approvals if approvals < needed => Verdict::Counted { approvals, needed },
-        _ => Verdict::Decided(Status::Approved),
+    let people = |counts: fn(Result<(), Refusal>) -> bool| {
+        approval.supporters(|other| !is_own(&other.person.id) && counts(admit(rule, other, known)))
+    };
+    let sure = people(|admitted| admitted.is_ok());
+    let perhaps = people(|admitted| matches!(admitted, Ok(()) | Err(Refusal::Unverified)));
+    let has_voted = sure.contains(&voter.person.id);
+    let with_this =
+        |people: &[String]| people.len() + usize::from(!people.contains(&voter.person.id));
+    match with_this(&sure) {
+        approvals if approvals >= needed => Verdict::Decided(Status::Approved),
+        // Kept, it would show as the last one that is needed, and decide nothing.
+        _ if with_this(&perhaps) >= needed => Verdict::Refused(Refusal::Unverified),
+        approvals if has_voted => Verdict::Refused(Refusal::VotedAlready { approvals, needed }),
+        approvals => Verdict::Counted { approvals, needed },
     }
 }
 
@@ -274,7 +279,7 @@ fn own_request(approval: &Approval, policy: &Policy) -> impl Fn(&str) -> bool {
 }
 
 /// Whether a rule lists a person; `None` when a group that might is not known.
-fn is_listed(rule: &LevelRule, id: &str, known: &Knowledge) -> Option<bool> {
+pub fn is_listed(rule: &LevelRule, id: &str, known: &Knowledge) -> Option<bool> {
     if rule.is_open() || rule.lists(id) {
         return Some(true);
     }
@@ -650,14 +655,16 @@ mod tests {
             (Risk::Medium, "dev=D", "", "D", "approve", GRANTED),
             (Risk::Medium, "ops=G", "", "D", "approve", UNSURE),
             (Risk::Medium, "ops=G dev=D", "", "E", "approve", OTHERS),
-            // Two of them; who has left the group since counts no more, nor who may have.
+            // Two of them; who has left the group since counts no more, and of who may have, nobody
+            // can say whether two are enough.
             (Risk::High, "ops=GH", "", "G", "approve", ONE_OF_TWO),
             (Risk::High, "ops=GH", "G", "H", "approve", GRANTED),
             (Risk::High, "ops=GH", "G", "G", "approve", AGAIN),
             (Risk::High, "ops=GH", "GG", "A", "approve", GRANTED),
             (Risk::High, "ops=GH", "A", "G", "approve", GRANTED),
             (Risk::High, "", "A", "A", "approve", AGAIN),
-            (Risk::High, "", "G", "A", "approve", ONE_OF_TWO),
+            (Risk::High, "", "G", "A", "approve", UNSURE),
+            (Risk::High, "", "GA", "A", "approve", UNSURE),
             (Risk::High, "ops=H", "G", "H", "approve", ONE_OF_TWO),
             (Risk::High, "ops=H", "G", "G", "approve", OTHERS),
             (Risk::High, "ops=GZ", "Z", "G", "approve", ONE_OF_TWO),
@@ -669,7 +676,7 @@ mod tests {
             (Risk::Critical, "full=AB", "A", "B", "approve", GRANTED),
             (Risk::Critical, "guest=A", "", "A", "approve", GUEST),
             (Risk::Critical, "", "", "A", "approve", UNSURE),
-            (Risk::Critical, "full=B", "A", "B", "approve", ONE_OF_TWO),
+            (Risk::Critical, "full=B", "A", "B", "approve", UNSURE),
             (
                 Risk::Critical,
                 "full=B guest=A",

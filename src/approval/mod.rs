@@ -16,7 +16,9 @@ mod reminder;
 mod seal;
 
 pub use command::{CommandLine, Run};
-pub use decide::{Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide};
+pub use decide::{
+    Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide, is_listed,
+};
 pub use digest::Digest;
 pub use document::{Approval, Damage, Vote, parse_object};
 pub use entry::{Entry, Event, Origin, Principal, Sent, Station};

@@ -151,7 +151,14 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         )
         .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app"));
     }
-    let terms = terms(&sources, Reach::Posts)?;
+    let mut terms = terms(&sources, Reach::Posts)?;
+    if file.flag("incident.slack.enabled")? == Some(false) {
+        terms.slack.switch_off();
+        warnings.push(
+            "incident.slack.enabled is false: clicks count, but Slack is never called, so no message shows anything"
+                .into(),
+        );
+    }
     // Those who ask will need it; whoever starts the server should learn of a mistake in it.
     safety::require_approval(&file)?;
     if !terms.slack.has_token() {
@@ -163,15 +170,19 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
             None
         };
         if let Some(what) = what {
-            return Err(Complaint::usage(what).hint("set SLACK_BOT_TOKEN"));
+            let hint = if terms.slack.is_off() {
+                "incident.slack.enabled is false"
+            } else {
+                "set SLACK_BOT_TOKEN"
+            };
+            return Err(Complaint::usage(what).hint(hint));
         }
-        warnings.push(
-            "there is no bot token: messages change only through response_url, within 30 minutes, and dropped requests are not posted"
-                .into(),
-        );
-    }
-    if file.flag("incident.slack.enabled")? == Some(false) {
-        warnings.push("incident.slack.enabled is false, yet this server serves Slack".into());
+        if !terms.slack.is_off() {
+            warnings.push(
+                "there is no bot token: messages change only through response_url, within 30 minutes, and dropped requests are not posted"
+                    .into(),
+            );
+        }
     }
     Ok(WebhookSettings {
         host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,

@@ -176,6 +176,11 @@ impl StandIn {
         self.slack.state().plan(Some(method), failure, times);
     }
 
+    /// Lets every call about this channel hang until [`StandIn::recover`].
+    pub fn hang_channel(&self, channel: &'static str) {
+        self.slack.state().hanging.push(channel);
+    }
+
     /// Forgets every failure and lets go of the calls that hang.
     pub fn recover(&self) {
         self.slack.state().recover();
@@ -343,6 +348,8 @@ pub(super) struct State {
     app: Option<Arc<App>>,
     wishes: Option<Sender<Wish>>,
     planned: Vec<Planned>,
+    /// Channels about which every call hangs.
+    hanging: Vec<&'static str>,
     held: Vec<&'static str>,
     recoveries: u64,
     connections: HashMap<u64, TcpStream>,
@@ -507,6 +514,7 @@ impl Default for State {
             app: None,
             wishes: None,
             planned: Vec::new(),
+            hanging: Vec::new(),
             held: Vec::new(),
             recoveries: 0,
             connections: HashMap::new(),
@@ -524,6 +532,7 @@ impl State {
 
     pub(super) fn recover(&mut self) {
         self.planned.clear();
+        self.hanging.clear();
         self.recoveries += 1;
     }
 
@@ -549,7 +558,11 @@ impl State {
     }
 
     fn reply(&mut self, call: &mut Call) -> Reply {
-        let failure = self.next_failure(&call.method);
+        let failure = if self.hanging.contains(&call.argument("channel")) {
+            Some(Failure::Hang)
+        } else {
+            self.next_failure(&call.method)
+        };
         if let Some(failure) = failure.filter(|failure| !matches!(failure, Failure::Late)) {
             call.error = Some(failure.to_string());
             return self.failed(failure);

@@ -8,29 +8,34 @@ use super::work::Task;
 use super::{Attempt, Effects};
 use crate::approval::{Approval, ApprovalId};
 use crate::clock;
-use crate::outgoing::CallError;
-use crate::slack::event::Mention;
+use crate::slack::event::AppMention;
 use crate::slack::mention::{self, Question};
 use crate::slack::message::Message;
 use crate::store::StoreError;
 
 /// How long somebody waits for an answer.
 const HORIZON: Duration = Duration::from_secs(300);
+/// How long an answer leaves a channel to requests that wait to be posted there.
+const YIELD: Duration = Duration::from_secs(1);
 
 impl Effects {
     /// Answers a mention in its thread. A channel learns of its own requests only.
-    pub fn answer(&self, mention: Mention) {
+    pub fn answer(&self, mention: AppMention) {
         if self.terms().slack.has_token() {
-            self.queue.push(Job::new(Task::Answer(mention), HORIZON));
+            let job = Job::new(Task::Answer(mention), HORIZON);
+            self.queue.push(job.to(Some("answers".into())));
         } else {
             log::debug!("An answer needs a bot token");
         }
     }
 
-    pub(super) fn attempt_to_answer(&self, mention: &Mention) -> Attempt {
+    pub(super) fn attempt_to_answer(&self, mention: &AppMention) -> Attempt {
         let channel = &*mention.channel;
         let again = |pause, why| Attempt::Again { pause, why };
-        if let Some(pause) = self.pace.take(channel, clock::tick()) {
+        // Requests come first: however many questions there are, none of them waits for an answer.
+        let now = clock::tick();
+        let requests_wait = self.pace.is_spent(channel, now).then_some(YIELD);
+        if let Some(pause) = requests_wait.or_else(|| self.answers.take(channel, now)) {
             return again(Some(pause), "the channel has had its fill".into());
         }
         let answer = match self.answer_to(mention) {
@@ -44,21 +49,10 @@ impl Effects {
             .terms()
             .slack
             .post_reply(channel, &mention.thread, &answer);
-        match replied {
-            Ok(()) => Attempt::Done(None),
-            Err(CallError::Refused(reason)) => {
-                log::warn!(channel, reason:%; "Slack refused an answer");
-                Attempt::Done(None)
-            }
-            Err(CallError::Limited(pause)) => again(Some(pause), "rate limited".into()),
-            Err(CallError::Failed(reason)) => {
-                log::warn!(channel, reason:%; "Mention not answered, trying again");
-                again(None, reason)
-            }
-        }
+        Attempt::at_courtesy(replied, "an answer")
     }
 
-    fn answer_to(&self, mention: &Mention) -> Result<Message, StoreError> {
+    fn answer_to(&self, mention: &AppMention) -> Result<Message, StoreError> {
         let is_theirs = |approval: &Approval| {
             let channel = approval.text("slackChannel");
             channel == Some(&*mention.channel)

@@ -27,6 +27,33 @@ pub enum Attempt {
     },
 }
 
+impl Attempt {
+    /// After a call that may work later.
+    pub(super) fn again(error: &CallError) -> Self {
+        let pause = match error {
+            CallError::Limited(pause) => Some(*pause),
+            CallError::Refused(_) | CallError::Failed(_) => None,
+        };
+        let why = error.to_string();
+        Self::Again { pause, why }
+    }
+
+    /// After a call that is a courtesy: nobody owes what Slack refuses.
+    pub(super) fn at_courtesy(called: Result<(), CallError>, what: &str) -> Self {
+        match called {
+            Ok(()) => Self::Done(None),
+            Err(CallError::Refused(reason)) => {
+                log::warn!(reason:%; "Slack refused {what}");
+                Self::Done(None)
+            }
+            Err(error) => {
+                log::warn!(reason:% = error; "Slack did not take {what}, trying again");
+                Self::again(&error)
+            }
+        }
+    }
+}
+
 /// What is to be written down about something owed.
 #[derive(Debug)]
 pub struct Note {
@@ -92,14 +119,7 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
         Err(error) if clock::now().since(owed.since) > HORIZON => {
             give_up(store, terms, id, owed, format!("{error}, for a day"))
         }
-        Err(error) => {
-            let why = error.to_string();
-            let pause = match error {
-                CallError::Limited(pause) => Some(pause),
-                CallError::Refused(_) | CallError::Failed(_) => None,
-            };
-            Attempt::Again { pause, why }
-        }
+        Err(error) => Attempt::again(&error),
     }
 }
 
@@ -204,7 +224,7 @@ fn call(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, Call
         Effect::RetireMessage => {
             show(&terms.slack, owed, &Message::retired(approval)).map(|()| Outcome::Retired)
         }
-        Effect::Remind => remind(terms, approval, owed),
+        Effect::Remind => remind(terms, approval),
         Effect::NotifyAgent => {
             notify_agent::call(&terms.callbacks, approval).map(|()| Outcome::Notified)
         }
@@ -236,13 +256,17 @@ fn own_message<'a>(approval: &'a Approval, owed: &Owed) -> Option<(&'a str, &'a 
 }
 
 /// Reminds in the request's thread, as long as somebody can still decide it there.
-fn remind(terms: &Terms, approval: &Approval, owed: &Owed) -> Result<Outcome, CallError> {
+fn remind(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
     let now = clock::now();
     let over = approval.expires_at().is_some_and(|expiry| expiry <= now);
     let open = approval.status() == Status::Pending && !over;
-    let Some((channel, ts)) = own_message(approval, owed).filter(|_| open) else {
+    if !open {
         return Ok(Outcome::Unneeded);
-    };
+    }
+    // It may have been posted anew since the reminder came due.
+    let (channel, ts) = approval
+        .message()
+        .ok_or_else(|| CallError::Failed("the request is yet to be posted anew".into()))?;
     let message = Message::reminder(approval, &terms.mention);
     terms.slack.post_reply(channel, ts, &message)?;
     log::info!(approvalId:% = approval.id(); "Reminder posted");

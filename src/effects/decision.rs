@@ -35,11 +35,7 @@ impl Effects {
             return Ok(outcome);
         }
         if ballot.may_precede_file {
-            let policy = &self.terms().policy;
-            if ballot.choice == Choice::Deny
-                && policy.require_denial_reason
-                && ballot.reason.is_none()
-            {
+            if ballot.is_unexplained(&self.terms().policy) {
                 self.ask_why(ballot, None);
                 return Ok(Outcome::Settled);
             }
@@ -53,7 +49,12 @@ impl Effects {
     /// Decides a ballot if its approval is there; `None` when it is not.
     pub(super) fn try_to_decide(&self, ballot: &Ballot) -> Result<Option<Outcome>, StoreError> {
         let terms = self.terms();
-        let known = self.known();
+        // An old list must not keep from the dialog whom a new one may admit.
+        let known = if ballot.is_unexplained(&terms.policy) {
+            self.learned.fresh(clock::tick())
+        } else {
+            self.known()
+        };
         let mandate = Mandate::Policy(&terms.policy, &known);
         match commit(&*self.store, ballot, mandate, terms.message_path()) {
             Ok(Some(recorded)) => Ok(Some(self.follow(ballot, &recorded))),

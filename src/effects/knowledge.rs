@@ -5,7 +5,11 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Approval, Ballot, Choice, GroupId, Knowledge, Policy, Status};
+use crate::approval::{
+    Approval, Ballot, Choice, GroupId, Knowledge, Mandate, Policy, Refusal, Verdict, admit, decide,
+    is_listed,
+};
+use crate::clock;
 use crate::outgoing::CallError;
 use crate::slack::api::Client;
 
@@ -13,6 +17,9 @@ use crate::slack::api::Client;
 const FRESH: Duration = Duration::from_secs(60);
 /// How long an answer will do when Slack gives no new one.
 const USABLE: Duration = Duration::from_secs(600);
+
+/// What Slack says of a group or a person that is no more.
+const GONE: [&str; 2] = ["no_such_subteam", "user_not_found"];
 
 /// Something to ask Slack before a vote can be weighed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +40,8 @@ struct State {
 }
 
 impl Learned {
-    /// What is to be asked before a ballot can be weighed. Who is listed by name needs nobody's
-    /// word, unless votes of others are to be counted; who is refused anyway needs none either.
+    /// What is to be asked before a ballot can be weighed; nothing once its outcome is known. Who is
+    /// listed by name needs nobody's word, unless votes of others are to be counted.
     pub(super) fn questions(
         &self,
         policy: &Policy,
@@ -43,30 +50,37 @@ impl Learned {
         now: Instant,
     ) -> Vec<Question> {
         let rule = policy.rule(approval.risk());
-        let voter = &ballot.voter;
-        if approval.status() != Status::Pending || (voter.external && !rule.allow_external) {
-            return Vec::new();
+        let fresh = self.fresh(now);
+        match decide(
+            approval,
+            ballot,
+            Mandate::Policy(policy, &fresh),
+            clock::now(),
+        ) {
+            Verdict::Counted { .. }
+            | Verdict::Refused(Refusal::Unverified | Refusal::VotedAlready { .. }) => {}
+            Verdict::Decided(_) | Verdict::Lapsed | Verdict::Refused(_) => return Vec::new(),
         }
-        let mut people = vec![voter.person.id.clone()];
+        let mut people = vec![ballot.voter.clone()];
         if ballot.choice == Choice::Approve && policy.approvals_needed(approval.risk()) > 1 {
-            for other in approval.approvers().map(|other| other.person.id) {
-                if !people.contains(&other) {
-                    people.push(other);
-                }
+            people.extend(approval.approvers());
+        }
+        people.retain(|voter| admit(rule, voter, &fresh) == Err(Refusal::Unverified));
+        let mut ids: Vec<String> = Vec::new();
+        for id in people.into_iter().map(|voter| voter.person.id) {
+            if !ids.contains(&id) {
+                ids.push(id);
             }
         }
-        let state = self.state();
-        let is_fresh = |at: Instant| now.duration_since(at) < FRESH;
         let mut questions = Vec::new();
-        if people.iter().any(|id| !rule.lists(id)) {
-            let is_unknown =
-                |group: &&GroupId| !state.members.get(*group).is_some_and(|m| is_fresh(m.0));
+        if ids.iter().any(|id| is_listed(rule, id, &fresh).is_none()) {
+            let is_unknown = |group: &&GroupId| !fresh.members.contains_key(*group);
             let unknown = rule.groups.iter().filter(is_unknown);
             questions.extend(unknown.cloned().map(Question::Members));
         }
         if !rule.allow_guests {
-            let is_unknown = |id: &String| !state.guests.get(id).is_some_and(|g| is_fresh(g.0));
-            questions.extend(people.into_iter().filter(is_unknown).map(Question::Guest));
+            ids.retain(|id| !fresh.guests.contains_key(id));
+            questions.extend(ids.into_iter().map(Question::Guest));
         }
         questions
     }
@@ -74,27 +88,47 @@ impl Learned {
     /// Asks Slack, and remembers the answer.
     ///
     /// # Errors
-    /// Slack has not answered; what it said before holds for a while.
+    /// Slack has not answered; what it said before holds for a while. Unless it says that there is
+    /// no such group or person: then that is forgotten.
     pub(super) fn ask(&self, slack: &Client, question: &Question) -> Result<(), CallError> {
-        match question {
-            Question::Members(group) => {
-                let members = slack.group_members(group)?;
-                remember(&mut self.state().members, group.clone(), members);
-            }
-            Question::Guest(user) => {
-                let guest = slack.is_guest(user)?;
-                remember(&mut self.state().guests, user.clone(), guest);
+        let answered = match question {
+            Question::Members(group) => slack
+                .group_members(group)
+                .map(|members| remember(&mut self.state().members, group.clone(), members)),
+            Question::Guest(user) => slack
+                .is_guest(user)
+                .map(|guest| remember(&mut self.state().guests, user.clone(), guest)),
+        };
+        if let Err(CallError::Refused(error)) = &answered
+            && GONE.contains(&&**error)
+        {
+            match question {
+                Question::Members(group) => drop(self.state().members.remove(group)),
+                Question::Guest(user) => drop(self.state().guests.remove(user)),
             }
         }
-        Ok(())
+        answered
+    }
+
+    pub(super) fn forget(&self) {
+        *self.state() = State::default();
     }
 
     /// What can be relied upon now.
     pub(super) fn now(&self, now: Instant) -> Knowledge {
+        self.not_older_than(USABLE, now)
+    }
+
+    /// What is as good as a new answer.
+    pub(super) fn fresh(&self, now: Instant) -> Knowledge {
+        self.not_older_than(FRESH, now)
+    }
+
+    fn not_older_than(&self, age: Duration, now: Instant) -> Knowledge {
         let state = self.state();
         Knowledge {
-            members: usable(&state.members, now),
-            guests: usable(&state.guests, now),
+            members: younger(&state.members, age, now),
+            guests: younger(&state.guests, age, now),
         }
     }
 
@@ -104,18 +138,19 @@ impl Learned {
 }
 
 fn remember<K: Eq + Hash, V>(answers: &mut HashMap<K, (Instant, V)>, key: K, value: V) {
-    let now = crate::clock::tick();
+    let now = clock::tick();
     answers.retain(|_, (at, _)| now.duration_since(*at) < USABLE);
     answers.insert(key, (now, value));
 }
 
-fn usable<K: Clone + Eq + Hash, V: Clone>(
+fn younger<K: Clone + Eq + Hash, V: Clone>(
     answers: &HashMap<K, (Instant, V)>,
+    age: Duration,
     now: Instant,
 ) -> HashMap<K, V> {
     answers
         .iter()
-        .filter(|(_, (at, _))| now.duration_since(*at) < USABLE)
+        .filter(|(_, (at, _))| now.duration_since(*at) < age)
         .map(|(key, (_, value))| (key.clone(), value.clone()))
         .collect()
 }

@@ -44,11 +44,13 @@ use record::Ledger;
 use work::Task;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
-const THREADS: usize = 4;
+const THREADS: usize = 6;
+/// Threads that call agents back: whatever those do, Slack hears of it in time.
+const CALLING: usize = 6;
 /// Threads that ask Slack what a vote needs, for up to 4 s each.
 const ASKING: usize = 4;
 /// Threads that open dialogs: a click allows that for 3 s, so nothing else may hold them up.
-const OPENING: usize = 2;
+const OPENING: usize = 6;
 /// How long an effect is tried before it is given up.
 const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// How long a private word makes sense: a `response_url` lives for 30 minutes.
@@ -60,13 +62,17 @@ pub struct Effects {
     store: Arc<dyn Store>,
     terms: Arc<Live<Terms>>,
     queue: Arc<Queue>,
+    /// Agents to be called back.
+    calling: Arc<Queue>,
     /// Votes that need Slack's word.
     asking: Arc<Queue>,
     /// Dialogs to be opened.
     opening: Arc<Queue>,
     /// What the audit log is yet to tell.
     ledger: Arc<Ledger>,
+    /// How fast requests are posted, and answers beside them.
     pace: Arc<Pace>,
+    answers: Arc<Pace>,
     learned: Arc<Learned>,
     /// Whose the bot token is, once Slack has said so.
     identity: Arc<Live<Option<Identity>>>,
@@ -109,10 +115,12 @@ impl Effects {
             store,
             terms: Arc::new(Live::new(terms)),
             queue: Arc::default(),
+            calling: Arc::default(),
             asking: Arc::default(),
             opening: Arc::default(),
             ledger: Arc::default(),
             pace: Arc::default(),
+            answers: Arc::default(),
             learned: Arc::default(),
             identity: Arc::new(Live::new(None)),
             in_hand: Arc::default(),
@@ -123,6 +131,11 @@ impl Effects {
 
     /// From now on decides and calls by these terms.
     pub fn reload(&self, terms: Terms) {
+        if !terms.slack.has_token_of(&self.terms().slack) {
+            // Another workspace may have other groups, and other people at home.
+            self.learned.forget();
+            self.identity.replace(None);
+        }
         self.terms.replace(terms);
         self.note_policy();
         self.queue.push(Job::new(Task::Identify, HORIZON));
@@ -138,6 +151,7 @@ impl Effects {
         let mut first = self.spawn("ask", &self.asking, ASKING)?;
         first.extend(self.spawn("dialog", &self.opening, OPENING)?);
         let mut threads = self.spawn("effect", &self.queue, THREADS)?;
+        threads.extend(self.spawn("callback", &self.calling, CALLING)?);
         self.queue.push(Job::new(Task::Identify, HORIZON));
         let effects = self.clone();
         threads.push(
@@ -208,12 +222,14 @@ impl Terms {
     fn remind_before(&self) -> Duration {
         match self.message_path() {
             MessagePath::BotToken => self.remind_before,
-            MessagePath::ResponseUrl => Duration::ZERO,
+            MessagePath::ResponseUrl | MessagePath::Nowhere => Duration::ZERO,
         }
     }
 
     pub fn message_path(&self) -> MessagePath {
-        if self.slack.has_token() {
+        if self.slack.is_off() {
+            MessagePath::Nowhere
+        } else if self.slack.has_token() {
             MessagePath::BotToken
         } else {
             MessagePath::ResponseUrl
@@ -229,6 +245,7 @@ impl Running {
         effects.opening.stop();
         wait(self.first, deadline);
         effects.queue.stop();
+        effects.calling.stop();
         wait(self.threads, deadline);
         effects.ledger.stop();
         wait(vec![self.recording], deadline);

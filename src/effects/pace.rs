@@ -1,4 +1,4 @@
-//! How fast requests are posted to one channel: Slack grants one a second, and short bursts.
+//! How fast something is posted to one channel: Slack grants one a second, and short bursts.
 //!
 //! Source: <https://docs.slack.dev/apis/web-api/rate-limits>
 
@@ -16,6 +16,13 @@ const BURST: u32 = 5;
 pub(super) struct Pace(Mutex<HashMap<String, Instant>>);
 
 impl Pace {
+    /// Whether a channel has had its fill, so that one more would have to wait.
+    pub(super) fn is_spent(&self, channel: &str, now: Instant) -> bool {
+        let channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let worn_off = channels.get(channel);
+        worn_off.is_some_and(|worn_off| *worn_off + SPACING > now + SPACING * BURST)
+    }
+
     /// Takes leave to post now, or says how long to wait before asking again.
     pub(super) fn take(&self, channel: &str, now: Instant) -> Option<Duration> {
         let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +49,9 @@ mod tests {
             assert_eq!(pace.take("C1", start), None);
         }
         assert_eq!(pace.take("C1", start), Some(SPACING));
+        assert!(pace.is_spent("C1", start) && !pace.is_spent("C1", start + SPACING));
         assert_eq!(pace.take("C2", start), None);
+        assert!(!pace.is_spent("C2", start));
         let half = start + SPACING / 2;
         assert_eq!(pace.take("C1", half), Some(SPACING / 2));
         assert_eq!(pace.take("C1", start + SPACING), None);

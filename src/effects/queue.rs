@@ -1,10 +1,9 @@
 //! Jobs by when they are due, for a fixed number of threads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::HORIZON;
 use super::work::Task;
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
@@ -12,11 +11,17 @@ use crate::clock;
 /// How many private words and answers may wait. Beyond that the newest is dropped: they are a
 /// courtesy, and a Slack that hangs must not fill the memory.
 const MOST_WORDS: usize = 10_000;
+/// How many jobs for one destination are done at once: whoever hangs there leaves threads to the
+/// others.
+const AT_ONCE: usize = 2;
 
 /// A task with its history.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) task: Task,
+    /// What may hang while other things do not, if it calls any: a channel, an agent's origin, all
+    /// that is a courtesy.
+    destination: Option<String>,
     pub(super) attempts: u32,
     /// Not tried again after this.
     end: Instant,
@@ -26,10 +31,43 @@ impl Job {
     pub(super) fn new(task: Task, horizon: Duration) -> Self {
         Self {
             task,
+            destination: None,
             attempts: 0,
             end: clock::tick() + horizon,
         }
     }
+
+    pub(super) fn to(mut self, destination: Option<String>) -> Self {
+        self.destination = destination;
+        self
+    }
+
+    /// What one waiting job is enough for.
+    fn subject(&self) -> Option<Subject> {
+        match &self.task {
+            Task::Owed(id, effect) | Task::Note(id, effect, _) => {
+                Some(Subject::Owed(id.clone(), *effect))
+            }
+            Task::Answer(mention) => {
+                let (channel, thread) = (mention.channel.clone(), mention.thread.clone());
+                Some(Subject::Thread { channel, thread })
+            }
+            Task::Tell { .. }
+            | Task::Weigh(_)
+            | Task::AskWhy { .. }
+            | Task::Identify
+            | Task::Homes => None,
+        }
+    }
+}
+
+/// What a job is about: it tells whatever that is by then, so one is enough.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    /// What an approval owes of a kind.
+    Owed(ApprovalId, Effect),
+    /// The newest question in a thread.
+    Thread { channel: String, thread: String },
 }
 
 #[derive(Default)]
@@ -44,15 +82,21 @@ pub(super) struct Queue {
 struct State {
     /// By when it is due; the number keeps equals apart, and in order.
     waiting: BTreeMap<(Instant, u64), Job>,
-    /// What waits or is being done, by approval and kind: one job each is enough, for it tells
-    /// whatever the approval is by then.
-    known: HashSet<(ApprovalId, Effect)>,
-    /// What was pushed again while it was being done: that attempt may have looked too early to see
-    /// what it was pushed for.
-    missed: HashSet<(ApprovalId, Effect)>,
+    /// What waits or is being done, and what was pushed again meanwhile: while it is being done, that
+    /// attempt may have looked too early to see what it was pushed for.
+    known: HashMap<Subject, Option<Job>>,
+    /// How many are being done, by destination, and those that are due and wait for one of them.
+    busy: HashMap<String, Busy>,
     homes: Lane,
     number: u64,
     stopping: bool,
+}
+
+/// The jobs of one destination that are due.
+#[derive(Default)]
+struct Busy {
+    running: usize,
+    parked: VecDeque<Job>,
 }
 
 /// Where the one job for Home tabs is.
@@ -66,25 +110,27 @@ enum Lane {
 }
 
 impl Queue {
-    /// Adds a job that is due now.
+    /// Adds a job that is due now, unless there is one for that already.
     pub(super) fn push(&self, job: Job) {
         let mut state = self.state();
+        let subject = job.subject();
+        if let Some(again) = subject.as_ref().and_then(|name| state.known.get_mut(name)) {
+            *again = Some(job);
+            return;
+        }
         let fresh = match &job.task {
-            Task::Owed(id, effect) | Task::Note(id, effect, _) => {
-                let fresh = state.known.insert((id.clone(), *effect));
-                if !fresh {
-                    state.missed.insert((id.clone(), *effect));
-                }
-                fresh
-            }
+            Task::Owed(..) | Task::Note(..) => true,
             Task::Tell { .. }
             | Task::Answer(_)
             | Task::Weigh(_)
             | Task::AskWhy { .. }
-            | Task::Identify => state.waiting.len() < MOST_WORDS + state.known.len(),
+            | Task::Identify => state.has_room(),
             Task::Homes => matches!(state.homes, Lane::Nowhere),
         };
         if fresh {
+            if let Some(subject) = subject {
+                state.known.insert(subject, None);
+            }
             state.add(job, clock::tick());
             self.added.notify_one();
         }
@@ -112,29 +158,26 @@ impl Queue {
             self.finish(&job);
             return;
         }
-        self.state().add(job, due);
-        self.added.notify_one();
+        let mut state = self.state();
+        state.leave(&job);
+        state.add(job, due);
+        drop(state);
+        self.added.notify_all();
     }
 
     /// Forgets a job that is done. When it was pushed again meanwhile, it begins anew.
     pub(super) fn finish(&self, job: &Job) {
-        match &job.task {
-            Task::Owed(id, effect) | Task::Note(id, effect, _) => {
-                let name = (id.clone(), *effect);
-                let mut state = self.state();
-                state.known.remove(&name);
-                if state.missed.remove(&name) {
-                    drop(state);
-                    self.push(Job::new(Task::Owed(name.0, name.1), HORIZON * 2));
-                }
-            }
-            Task::Homes => self.state().homes = Lane::Nowhere,
-            Task::Tell { .. }
-            | Task::Answer(_)
-            | Task::Weigh(_)
-            | Task::AskWhy { .. }
-            | Task::Identify => {}
+        let mut state = self.state();
+        state.leave(job);
+        if matches!(job.task, Task::Homes) {
+            state.homes = Lane::Nowhere;
         }
+        let again = job.subject().and_then(|name| state.known.remove(&name));
+        drop(state);
+        if let Some(again) = again.flatten() {
+            self.push(again);
+        }
+        self.added.notify_all();
     }
 
     /// Waits for the next job that is due. `None` when stopping and nothing is due now.
@@ -145,18 +188,10 @@ impl Queue {
             let due = state.waiting.first_key_value().map(|((due, _), _)| *due);
             if due.is_some_and(|due| due <= now) {
                 let (_, job) = state.waiting.pop_first()?;
-                match &job.task {
-                    Task::Owed(id, effect) | Task::Note(id, effect, _) => {
-                        state.missed.remove(&(id.clone(), *effect));
-                    }
-                    Task::Homes => state.homes = Lane::Running,
-                    Task::Tell { .. }
-                    | Task::Answer(_)
-                    | Task::Weigh(_)
-                    | Task::AskWhy { .. }
-                    | Task::Identify => {}
+                match state.enter(job) {
+                    Some(job) => return Some(job),
+                    None => continue,
                 }
-                return Some(job);
             }
             if state.stopping {
                 return None;
@@ -205,6 +240,55 @@ impl Queue {
 }
 
 impl State {
+    /// Whether there is room for another word beside what must be done.
+    fn has_room(&self) -> bool {
+        let parked: usize = self.busy.values().map(|busy| busy.parked.len()).sum();
+        self.waiting.len() + parked < MOST_WORDS + self.known.len()
+    }
+
+    /// Begins a job that is due, or parks it when its destination is busy.
+    fn enter(&mut self, mut job: Job) -> Option<Job> {
+        if let Some(destination) = &job.destination {
+            let busy = self.busy.entry(destination.clone()).or_default();
+            if busy.running >= AT_ONCE {
+                busy.parked.push_back(job);
+                return None;
+            }
+            busy.running += 1;
+        }
+        let again = job
+            .subject()
+            .and_then(|name| self.known.get_mut(&name)?.take());
+        match &job.task {
+            Task::Homes => self.homes = Lane::Running,
+            // Of two questions the newer one is answered.
+            Task::Answer(_) => job.task = again.map_or(job.task, |again| again.task),
+            Task::Owed(..)
+            | Task::Note(..)
+            | Task::Tell { .. }
+            | Task::Weigh(_)
+            | Task::AskWhy { .. }
+            | Task::Identify => {}
+        }
+        Some(job)
+    }
+
+    /// Makes room at the destination of a job that is not being done any more.
+    fn leave(&mut self, job: &Job) {
+        let Some(destination) = &job.destination else {
+            return;
+        };
+        let Some(busy) = self.busy.get_mut(destination) else {
+            return;
+        };
+        busy.running -= 1;
+        match busy.parked.pop_front() {
+            Some(parked) => self.add(parked, clock::tick()),
+            None if busy.running == 0 => drop(self.busy.remove(destination)),
+            None => {}
+        }
+    }
+
     fn add(&mut self, job: Job, due: Instant) {
         self.number += 1;
         if matches!(job.task, Task::Homes) {
@@ -217,6 +301,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::approval::UserId;
+    use crate::slack::event::AppMention;
+    use crate::slack::mention::Question;
 
     fn update(id: &str) -> Job {
         Job::new(
@@ -267,6 +354,71 @@ mod tests {
         queue.finish(&job);
         push(now);
         assert!(queue.next().is_some());
+    }
+
+    fn question(thread: &str, asks: Question) -> Job {
+        let mention = AppMention {
+            user: UserId::parse("U1").unwrap(),
+            channel: "C1".into(),
+            thread: thread.into(),
+            asks,
+        };
+        Job::new(Task::Answer(mention), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn one_answer_waits_in_a_thread_and_the_newest_question_is_answered() {
+        let queue = Queue::default();
+        for asks in [Question::Pending, Question::Pending, Question::Help] {
+            queue.push(question("1.1", asks));
+        }
+        queue.push(question("2.2", Question::Pending));
+        assert_eq!(queue.state().waiting.len(), 2);
+        let asks = |job: &Job| match &job.task {
+            Task::Answer(mention) => mention.asks.clone(),
+            other => panic!("{other:?}"),
+        };
+        let first = queue.next().unwrap();
+        assert_eq!(asks(&first), Question::Help);
+        // One that comes meanwhile is another, and takes the place of one that fails.
+        queue.push(question("1.1", Question::Status(None)));
+        queue.again(first, Duration::ZERO);
+        assert_eq!(asks(&queue.next().unwrap()), Question::Pending);
+        let second = queue.next().unwrap();
+        assert_eq!(asks(&second), Question::Status(None));
+        queue.finish(&second);
+        queue.stop();
+        assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn a_destination_leaves_threads_to_the_others_and_gets_its_turn_in_order() {
+        let queue = Queue::default();
+        let to = |id: &str, destination: &str| update(id).to(Some(destination.to_owned()));
+        for id in ["a", "b", "c", "d"] {
+            queue.push(to(id, "C1"));
+        }
+        queue.push(to("e", "C2"));
+        let id = |job: &Job| match &job.task {
+            Task::Owed(id, _) => id.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let running = [(); 3].map(|()| queue.next().unwrap());
+        assert_eq!(running.each_ref().map(id), ["a", "b", "e"]);
+        queue.stop();
+        assert!(queue.next().is_none());
+        let [a, b, e] = running;
+        queue.again(a, Duration::from_millis(1));
+        let c = queue.next().unwrap();
+        assert_eq!(id(&c), "c");
+        assert!(queue.next().is_none());
+        queue.finish(&b);
+        assert_eq!(id(&queue.next().unwrap()), "d");
+        for job in [&c, &e] {
+            queue.finish(job);
+        }
+        let mut due = std::iter::repeat_with(|| queue.next()).flatten();
+        assert_eq!(due.next().as_ref().map(id).as_deref(), Some("a"));
     }
 
     #[test]

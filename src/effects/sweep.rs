@@ -3,12 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::record::record;
 use super::{Effects, Terms};
-use crate::approval::{ApprovalId, Status};
+use crate::approval::{ApprovalId, Ballot, Status};
 use crate::clock;
 use crate::metrics::{self, Counter};
 use crate::slack::notice::Notice;
@@ -60,6 +60,7 @@ impl Effects {
         }
         sweeper.blind = chores.is_err();
         let started = clock::tick();
+        sweeper.failed.retain(|_, again| started < *again);
         for chore in chores.unwrap_or_default() {
             match chore {
                 Chore::AgentNotified {
@@ -78,7 +79,11 @@ impl Effects {
                 Chore::Remind(id) => {
                     sweeper.attempt(id, "remind of", |id| self.remind(id, remind_before));
                 }
-                Chore::Archive(id) => sweeper.attempt(id, "archive", |id| self.store.archive(id)),
+                Chore::Archive(id) => {
+                    // Nobody is to see it any more.
+                    sweeper.unseen.remove(&id);
+                    sweeper.attempt(id, "archive", |id| self.store.archive(id));
+                }
                 Chore::TakeOver(id) => sweeper.attempt(id, "take over", |id| self.take_over(id)),
             }
         }
@@ -163,20 +168,37 @@ impl Effects {
 
     /// Tries again to decide a click that waits: for its approval, or for Slack's word.
     pub(super) fn reconsider(&self, deferred: &Deferred, word: Word) {
-        let in_hand = || self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        if !in_hand().insert(deferred.name().to_owned()) {
+        let Some(_in_hand) = Mark::set(&self.in_hand, deferred.name()) else {
             return;
-        }
+        };
         // Whoever had it in hand before may have dealt with it.
         if self.store.is_deferred(deferred) && self.is_settled(deferred, word) {
             self.store.settle_deferred(deferred);
         }
-        in_hand().remove(deferred.name());
+    }
+
+    /// Whether a click that waits stands in its approval already: whoever had it in hand died before
+    /// they could say so, and there is nothing to tell anybody.
+    fn is_recorded(&self, ballot: &Ballot) -> bool {
+        let Ok(Some(approval)) = self.store.read(&ballot.id) else {
+            return false;
+        };
+        let meaning = approval.digest();
+        approval.votes().iter().any(|vote| {
+            vote.by.id == ballot.voter.person.id
+                && vote.decision == ballot.choice
+                && vote.at.unix() >= ballot.at.unix()
+                && vote.is_about(meaning)
+                && !vote.distrusted
+        })
     }
 
     /// Whether a click that waits has come to its end.
     fn is_settled(&self, deferred: &Deferred, word: Word) -> bool {
         let ballot = &deferred.ballot;
+        if self.is_recorded(ballot) {
+            return true;
+        }
         let age = clock::now().since(ballot.at);
         // A click is for now: whoever was away for long must not decide by it, under other rules.
         if age > TOO_OLD {
@@ -207,6 +229,29 @@ impl Effects {
             }
         }
         true
+    }
+}
+
+/// A mark on a click that waits. It goes when this does, whatever ends the thread's work on it.
+pub(super) struct Mark<'a> {
+    pub(super) names: &'a Mutex<HashSet<String>>,
+    pub(super) name: &'a str,
+}
+
+impl<'a> Mark<'a> {
+    /// `None` when it is marked already.
+    fn set(names: &'a Mutex<HashSet<String>>, name: &'a str) -> Option<Self> {
+        let mut marked = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = marked.insert(name.to_owned());
+        // One that is made here goes here, with the mark that it does not own.
+        fresh.then(|| Self { names, name })
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        let mut marked = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        marked.remove(self.name);
     }
 }
 

@@ -1,22 +1,25 @@
 //! Votes that need Slack's word first, and the dialog that asks for a reason. Both are a person's
 //! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
-use std::collections::HashSet;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::knowledge::Question;
 use super::queue::Job;
-use super::sweep::{PATIENCE, Word};
+use super::sweep::{Mark, PATIENCE, Word};
 use super::work::Task;
 use super::{Attempt, Effects, Terms, WORD_HORIZON};
-use crate::approval::{Approval, Ballot, Choice, Voter};
+use crate::approval::{Approval, Ballot, Voter};
 use crate::clock;
 use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
 use crate::slack::notice::Notice;
 use crate::store::{Deferred, StoreError};
+
+/// How long Slack lets a click open a dialog.
+const TRIGGER: Duration = Duration::from_secs(3);
 
 impl Effects {
     /// What Slack has to say before a ballot can be weighed; nothing when it is known, or is not
@@ -27,10 +30,7 @@ impl Effects {
     pub(super) fn questions(&self, ballot: &Ballot) -> Result<Vec<Question>, StoreError> {
         let terms = self.terms();
         // Whether somebody may deny is asked when they have said why.
-        let unexplained = ballot.choice == Choice::Deny
-            && terms.policy.require_denial_reason
-            && ballot.reason.is_none();
-        if !terms.policy.asks_slack() || unexplained {
+        if !terms.policy.asks_slack() || ballot.is_unexplained(&terms.policy) {
             return Ok(Vec::new());
         }
         let approval = self.store.read(&ballot.id)?;
@@ -43,36 +43,26 @@ impl Effects {
 
     /// Has a thread ask Slack what a ballot needs, unless one is about to.
     pub(super) fn weigh_soon(&self, deferred: &Deferred) {
-        if self.weighed().insert(deferred.name().to_owned()) {
+        let mut weighed = self.weighed.lock().unwrap_or_else(PoisonError::into_inner);
+        if weighed.insert(deferred.name().to_owned()) {
             let task = Task::Weigh(Box::new(deferred.clone()));
             self.asking.push(Job::new(task, WORD_HORIZON));
         }
     }
 
-    fn weighed(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.weighed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks Slack what a ballot needs, then decides it by what is known.
     pub(super) fn weigh(&self, deferred: &Deferred) -> Attempt {
-        let questions = self.questions(&deferred.ballot).unwrap_or_default();
-        let terms = self.terms();
-        for question in questions {
-            // Past that, whoever sweeps has refused it.
-            if clock::now().since(deferred.ballot.at) > PATIENCE {
-                break;
-            }
-            if let Err(reason) = self.learned.ask(&terms.slack, &question) {
-                log::warn!(approvalId:% = deferred.ballot.id, reason:%;
-                    "Slack did not say who may decide");
-                // What it refuses to say of one group says nothing of the others.
-                if !matches!(reason, CallError::Refused(_)) {
-                    break;
-                }
-            }
+        let _weighed = Mark {
+            names: &self.weighed,
+            name: deferred.name(),
+        };
+        let ballot = &deferred.ballot;
+        if let Ok(Some(approval)) = self.store.read(&ballot.id)
+            && let Err(reason) = self.ask_for(&approval, ballot, &self.terms())
+        {
+            log::warn!(approvalId:% = ballot.id, reason:%; "Slack did not say who may decide");
         }
         self.reconsider(deferred, Word::Asked);
-        self.weighed().remove(deferred.name());
         Attempt::Done(None)
     }
 
@@ -80,20 +70,44 @@ impl Effects {
     pub(super) fn learn(&self, approvals: &[Approval], voter: &Voter, terms: &Terms) {
         for approval in approvals {
             let ballot = voter.supposed_approval(approval, clock::now());
-            let tick = clock::tick();
-            let questions = self
-                .learned
-                .questions(&terms.policy, approval, &ballot, tick);
-            for question in questions {
-                if let Err(reason) = self.learned.ask(&terms.slack, &question) {
-                    log::debug!(reason:%; "Slack did not say who may decide");
-                    // What it refuses to say of one group says nothing of the others.
-                    if !matches!(reason, CallError::Refused(_)) {
-                        return;
-                    }
+            if let Err(reason) = self.ask_for(approval, &ballot, terms) {
+                log::debug!(reason:%; "Slack did not say who may decide");
+                if !matches!(reason, CallError::Refused(_)) {
+                    return;
                 }
             }
         }
+    }
+
+    /// Asks Slack, one question after another, until a ballot's outcome is known.
+    ///
+    /// # Errors
+    /// Slack has not said something. What it refuses to say of one group or person says nothing of the
+    /// others, so they are asked for all the same.
+    fn ask_for(
+        &self,
+        approval: &Approval,
+        ballot: &Ballot,
+        terms: &Terms,
+    ) -> Result<(), CallError> {
+        let mut asked = Vec::new();
+        let mut said = Ok(());
+        // Past that, whoever sweeps has refused it.
+        while clock::now().since(ballot.at) <= PATIENCE {
+            let (policy, tick) = (&terms.policy, clock::tick());
+            let questions = self.learned.questions(policy, approval, ballot, tick);
+            let mut questions = questions.into_iter();
+            let Some(question) = questions.find(|question| !asked.contains(question)) else {
+                break;
+            };
+            match self.learned.ask(&terms.slack, &question) {
+                Ok(()) => {}
+                Err(refused @ CallError::Refused(_)) => said = Err(refused),
+                Err(error) => return Err(error),
+            }
+            asked.push(question);
+        }
+        said
     }
 
     /// Opens the dialog that asks why, as soon as a thread is free.
@@ -118,7 +132,12 @@ impl Effects {
     /// Opens the dialog, once: what lets us open it is gone within seconds.
     pub(super) fn open_dialog(&self, ballot: &Ballot, view: &Value) -> Attempt {
         let trigger_id = ballot.trigger_id.as_deref().unwrap_or_default();
-        if let Err(reason) = self.terms().slack.open_view(trigger_id, view) {
+        let opened = if clock::now().since(ballot.at) < TRIGGER {
+            self.terms().slack.open_view(trigger_id, view)
+        } else {
+            Err(CallError::Refused("the click is too old by now".into()))
+        };
+        if let Err(reason) = opened {
             log::warn!(approvalId:% = ballot.id, reason:%; "The dialog that asks why was not opened");
             self.tell_voter(ballot, &Notice::NoDialog);
         }

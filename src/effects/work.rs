@@ -11,10 +11,10 @@ use super::tell::Way;
 use super::{Effects, HORIZON};
 use crate::approval::{Approval, ApprovalId, Ballot, Effect, Status};
 use crate::clock;
-use crate::outgoing::CallError;
+use crate::outgoing::{CallError, Url};
 use crate::random;
 use crate::slack::api::is_about_credentials;
-use crate::slack::event::Mention;
+use crate::slack::event::AppMention;
 use crate::store::{Deferred, MessagePath};
 
 /// The pause when we have not got what it takes.
@@ -43,7 +43,7 @@ pub(super) enum Task {
     /// Whose the bot token is.
     Identify,
     /// The answer to somebody who has mentioned the app.
-    Answer(Mention),
+    Answer(AppMention),
     /// The Home tab of somebody whose turn it is.
     Homes,
 }
@@ -55,12 +55,24 @@ impl Effects {
         if approval.unrecorded().any(|one| is_ours(&one.owner)) {
             self.ledger.push(approval.id().clone());
         }
-        for owed in approval
-            .owed()
-            .filter(|owed| owed.owner == self.store.owner())
-        {
+        let terms = self.terms();
+        for owed in approval.owed().filter(|owed| is_ours(&owed.owner)) {
+            let (queue, destination) = match owed.effect {
+                Effect::NotifyAgent => {
+                    let url = approval.text("callbackUrl").and_then(Url::parse);
+                    (&self.calling, url.map(|url| url.origin().to_owned()))
+                }
+                Effect::PostMessage
+                | Effect::UpdateMessage
+                | Effect::RetireMessage
+                | Effect::Remind => {
+                    let channel = owed.route.channel.as_deref();
+                    let channel = channel.or(terms.channel_of(approval));
+                    (&self.queue, channel.map(str::to_owned))
+                }
+            };
             let task = Task::Owed(approval.id().clone(), owed.effect);
-            self.queue.push(Job::new(task, HORIZON * 2));
+            queue.push(Job::new(task, HORIZON * 2).to(destination));
         }
     }
 
@@ -148,12 +160,18 @@ impl Effects {
     /// Puts a post off whose channel has had its fill of them, or that we took over and cannot
     /// post: that is no refusal of Slack's, and a reload may change it.
     fn wait_for_channel(&self, id: &ApprovalId, effect: Effect) -> Option<Attempt> {
+        let terms = self.terms();
         match effect {
             Effect::PostMessage | Effect::Remind => {}
+            Effect::UpdateMessage | Effect::RetireMessage if terms.slack.is_off() => {
+                return Some(Attempt::Again {
+                    pause: Some(UNABLE_PAUSE),
+                    why: "Slack is switched off".into(),
+                });
+            }
             Effect::UpdateMessage | Effect::RetireMessage | Effect::NotifyAgent => return None,
         }
         let approval = self.store.read(id).ok()??;
-        let terms = self.terms();
         let channel = terms
             .channel_of(&approval)
             .filter(|_| terms.message_path() == MessagePath::BotToken);
@@ -196,10 +214,7 @@ impl Effects {
             }
             Err(error) => {
                 log::warn!(reason:% = error; "Slack did not say whose the bot token is, trying again");
-                Attempt::Again {
-                    pause: None,
-                    why: error.to_string(),
-                }
+                Attempt::again(&error)
             }
         }
     }

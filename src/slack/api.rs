@@ -3,9 +3,10 @@
 //! Sources: <https://docs.slack.dev/apis/web-api/> and
 //! <https://docs.slack.dev/interactivity/handling-user-interaction#message_responses>
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::message::Message;
 use crate::approval::{GroupId, UserId};
+use crate::clock;
 use crate::metrics::{self, Counter};
 use crate::outgoing::{Body, CALL, CallError, Caller, Proxy, Url};
 
@@ -22,7 +24,7 @@ pub const DEFAULT_BASE: &str = "https://slack.com/api/";
 const ASK: Duration = Duration::from_secs(4);
 
 /// A bot token. It cannot be displayed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BotToken(Box<str>);
 
 impl BotToken {
@@ -65,7 +67,17 @@ pub struct Client {
     caller: Caller,
     base: Base,
     token: Option<BotToken>,
+    off: bool,
     last: Mutex<Option<String>>,
+    /// What Slack wants to be left alone with, and until when.
+    held: Mutex<HashMap<Limit, Instant>>,
+}
+
+/// What Slack limits: a method, and posting in each channel by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Limit {
+    method: &'static str,
+    channel: Option<String>,
 }
 
 /// Where a message was posted: the conversation's id, and the message's `ts`.
@@ -81,13 +93,30 @@ impl Client {
             caller: Caller::new(proxy),
             base,
             token,
+            off: false,
             last: Mutex::new(None),
+            held: Mutex::default(),
         }
+    }
+
+    /// Calls Slack no more, whatever is asked.
+    pub fn switch_off(&mut self) {
+        self.off = true;
+        self.token = None;
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.off
     }
 
     /// Whether it can call the Web API at all.
     pub fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// Whether another one has the same token, or has none either.
+    pub fn has_token_of(&self, other: &Self) -> bool {
+        self.token == other.token
     }
 
     /// Whether a `response_url` may be called; see [`Base::admits`].
@@ -183,7 +212,7 @@ impl Client {
     pub fn open_view(&self, trigger_id: &str, view: &Value) -> Result<(), CallError> {
         let arguments = json!({ "trigger_id": trigger_id, "view": view });
         let body = Body::Json(arguments.to_string());
-        let Nothing {} = self.post("views.open", body, ASK)?;
+        let Nothing {} = self.post(Limit::of("views.open"), body, ASK)?;
         Ok(())
     }
 
@@ -262,7 +291,11 @@ impl Client {
         method: &'static str,
         arguments: &Value,
     ) -> Result<T, CallError> {
-        self.post(method, Body::Json(arguments.to_string()), CALL)
+        let mut limit = Limit::of(method);
+        if method == "chat.postMessage" {
+            limit.channel = arguments["channel"].as_str().map(str::to_owned);
+        }
+        self.post(limit, Body::Json(arguments.to_string()), CALL)
     }
 
     /// Reads something that a person waits for. These methods look at no JSON.
@@ -274,25 +307,46 @@ impl Client {
         let form = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(arguments)
             .finish();
-        self.post(method, Body::Form(form), ASK)
+        self.post(Limit::of(method), Body::Form(form), ASK)
     }
 
+    /// Calls a method, unless Slack wants to be left alone with it: then it is not asked.
     fn post<T: DeserializeOwned>(
         &self,
-        method: &'static str,
+        limit: Limit,
         body: Body,
         within: Duration,
     ) -> Result<T, CallError> {
+        let method = limit.method;
+        if let Some(until) = self.held().get(&limit) {
+            let left = until.saturating_duration_since(clock::tick());
+            if !left.is_zero() {
+                return Err(CallError::Limited(left));
+            }
+        }
         let Some(token) = &self.token else {
             return Err(CallError::Refused("there is no bot token".into()));
         };
         let url = format!("{}{method}", self.base.0.as_str());
         let authorization = ("Authorization", &*format!("Bearer {}", token.0));
         let sent = self.caller.post(&url, &[authorization], body, within);
+        if let Err(CallError::Limited(pause)) = sent {
+            let now = clock::tick();
+            let mut held = self.held();
+            held.retain(|_, until| *until > now);
+            held.insert(limit, now + pause);
+        }
         self.noted(method, sent.and_then(|(_, body)| verdict(&body)))
     }
 
+    fn held(&self) -> MutexGuard<'_, HashMap<Limit, Instant>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn respond(&self, response_url: &str, body: &Value) -> Result<(), CallError> {
+        if self.off {
+            return Err(CallError::Failed("Slack is switched off".into()));
+        }
         if !self.admits(response_url) {
             return Err(CallError::Refused("the response_url is not Slack's".into()));
         }
@@ -326,6 +380,15 @@ impl Client {
             .map_or_else(ToString::to_string, |_| "ok".to_owned());
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
         result
+    }
+}
+
+impl Limit {
+    fn of(method: &'static str) -> Self {
+        Self {
+            method,
+            channel: None,
+        }
     }
 }
 

@@ -18,6 +18,10 @@ pub enum Delivery {
     EventCallback {
         event_id: String,
         event: Event,
+        /// The workspace that it happened in.
+        team_id: Option<String>,
+        /// The app that Slack means.
+        api_app_id: Option<String>,
         authorizations: Option<Vec<Authorization>>,
     },
     /// Any other type, which we acknowledge.
@@ -30,6 +34,8 @@ pub enum Delivery {
 pub struct Authorization {
     user_id: Option<String>,
     is_bot: Option<bool>,
+    /// The workspace that has installed it.
+    pub team_id: Option<String>,
 }
 
 /// The event inside an `event_callback`.
@@ -37,7 +43,7 @@ pub struct Authorization {
 #[serde(from = "Map<String, Value>")]
 pub enum Event {
     /// A person has mentioned the app.
-    Mention(Mention),
+    Mention(AppMention),
     /// A person has opened the app's Home tab.
     HomeOpened { user: UserId },
     /// Anything that we do not use. Its type.
@@ -46,7 +52,7 @@ pub enum Event {
 
 /// A message that mentions the app.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Mention {
+pub struct AppMention {
     pub user: UserId,
     pub channel: String,
     /// The `ts` of the thread that an answer belongs to; one that it begins is none yet.
@@ -107,10 +113,10 @@ impl From<Map<String, Value>> for Event {
 }
 
 /// A mention by a person. Two bots that answered each other would never stop.
-fn mention(event: &Value) -> Option<Mention> {
+fn mention(event: &Value) -> Option<AppMention> {
     let text = |name: &str| event[name].as_str().map(str::to_owned);
     let is_bot = !event["bot_id"].is_null() || event["subtype"] == "bot_message";
-    Some(Mention {
+    Some(AppMention {
         user: person(event).filter(|_| !is_bot)?,
         channel: text("channel")?,
         thread: text("thread_ts").or_else(|| text("ts"))?,

@@ -245,6 +245,7 @@ impl BlockActions {
             container.map_or((None, None), |c| (c.message_ts, c.channel_id));
         let team = self.team;
         let workspace = team.as_ref().and_then(|team| team.id.clone());
+        let user = self.user.of(workspace.as_ref());
         let homes = [
             workspace.clone(),
             team.and_then(|team| team.enterprise_id),
@@ -256,7 +257,7 @@ impl BlockActions {
             button,
             place,
             seen,
-            actor: self.user.actor(&homes, workspace, self.api_app_id),
+            actor: user.actor(&homes, workspace, self.api_app_id),
             trigger_id: self.trigger_id,
             channel: self.channel.and_then(|channel| channel.id).or(channel_id),
             ts: self.message.and_then(|message| message.ts).or(message_ts),
@@ -275,20 +276,26 @@ impl ViewSubmission {
         let subject = serde_json::from_str(&view.private_metadata).ok()?;
         let reason = view.state["values"][dialog::INPUT][dialog::INPUT]["value"].as_str();
         let reason = reason.unwrap_or_default().to_owned();
-        let workspace = view
-            .app_installed_team_id
-            .or(self.team.and_then(|team| team.id));
+        let team = self.team.and_then(|team| team.id);
+        let user = self.user.of(team.as_ref());
+        let workspace = view.app_installed_team_id.or(team);
         let enterprise = self.enterprise.and_then(|enterprise| enterprise.id);
         let homes = [workspace.clone(), enterprise];
         Some(Denial {
             subject,
             reason,
-            actor: self.user.actor(&homes, workspace, self.api_app_id),
+            actor: user.actor(&homes, workspace, self.api_app_id),
         })
     }
 }
 
 impl User {
+    /// Who does not say which workspace they are of is of the payload's.
+    fn of(mut self, team: Option<&String>) -> Self {
+        self.team_id = self.team_id.or_else(|| team.cloned());
+        self
+    }
+
     /// The person, who is external if their team is none of the app's own.
     fn actor(
         self,

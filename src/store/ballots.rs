@@ -1,12 +1,13 @@
 //! Clicks that came before their approval, or that need Slack's word first: kept until they can be
-//! decided, or until it is clear that they cannot. One file each, `OWNER.N.json`, whole or absent.
+//! decided, or until it is clear that they cannot. One file each, `OWNER.N.json`, whole or absent; who
+//! takes over what a dead process has left renames it, so exactly one does.
 
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::durable;
 use super::{Deferred, Durability};
@@ -71,12 +72,13 @@ impl Ballots {
         !settled.contains(name) && self.folder.join(name).exists()
     }
 
-    /// The ballots of those owners that `is_ours` accepts. With a key, only those that it has signed:
-    /// who may write here must not be able to click for others.
+    /// The ballots of a process, and those of dead ones, which are its own from now on. With a key,
+    /// only those that it has signed: who may write here must not be able to click for others.
     pub(super) fn waiting(
         &self,
         key: Option<VerifyKey>,
-        is_ours: &dyn Fn(&str) -> bool,
+        own: &str,
+        is_dead: &dyn Fn(&str) -> bool,
     ) -> io::Result<Vec<Deferred>> {
         let settled = self
             .settled
@@ -87,29 +89,51 @@ impl Ballots {
             .names()?
             .into_iter()
             .filter(|name| !settled.contains(name));
-        let ours = names.filter(|name| owner(name).is_some_and(is_ours));
+        let ours =
+            names.filter(|name| owner(name).is_some_and(|owner| owner == own || is_dead(owner)));
+        let unreadable = |name: &str| self.refuse(name, "it cannot be read");
         let read = |name: String| {
             let (bytes, _) = durable::read(&self.folder.join(&name)).ok()??;
-            let mut document: Value = serde_json::from_slice(&bytes).ok()?;
-            let signature = document.as_object_mut()?.remove(SIGNATURE);
+            let document = serde_json::from_slice::<Map<String, Value>>(&bytes);
+            let Ok(mut document) = document else {
+                unreadable(&name);
+                return None;
+            };
+            let signature = document.remove(SIGNATURE);
+            let document = Value::Object(document);
             if let Some(key) = key {
                 let signature = signature.as_ref().and_then(Value::as_str);
                 if !signature.is_some_and(|it| key.holds_for_ballot(&document, it)) {
-                    self.refuse(&name);
+                    self.refuse(&name, "it is not signed by this server's key");
                     return None;
                 }
             }
-            let ballot = serde_json::from_value(document).ok()?;
+            let Ok(ballot) = serde_json::from_value(document) else {
+                unreadable(&name);
+                return None;
+            };
+            let name = self.take(name, own)?;
             Some(Deferred { ballot, name })
         };
         Ok(ours.filter_map(read).collect())
     }
 
+    /// Makes a ballot one's own. Its new name; `None` when another process was faster.
+    fn take(&self, name: String, own: &str) -> Option<String> {
+        if owner(&name) == Some(own) {
+            return Some(name);
+        }
+        // Names of processes are never used again, so this one is new.
+        let taken = format!("{own}.{name}");
+        let renamed = std::fs::rename(self.folder.join(&name), self.folder.join(&taken));
+        renamed.ok().map(|()| taken)
+    }
+
     /// Leaves a ballot alone for good that no server has kept.
-    fn refuse(&self, name: &str) {
+    fn refuse(&self, name: &str, why: &str) {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         if settled.insert(name.to_owned()) {
-            log::error!(file = name; "A click that waits is not signed by this server's key, and does not count");
+            log::error!(file = name, reason = why; "A click that waits does not count");
         }
     }
 

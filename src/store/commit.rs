@@ -39,6 +39,8 @@ pub enum MessagePath {
     BotToken,
     /// Through the click's `response_url`, which is good for 30 minutes.
     ResponseUrl,
+    /// Slack is not to be called.
+    Nowhere,
 }
 
 /// Decides a ballot and writes the outcome with the effects that it owes, in one atomic step. A
@@ -338,6 +340,7 @@ fn owe_count(approval: &mut Approval, ballot: &Ballot, path: MessagePath, owner:
     let route = own_message(approval).and_then(|own| match path {
         MessagePath::BotToken => Some(own),
         MessagePath::ResponseUrl => by_url,
+        MessagePath::Nowhere => None,
     });
     route
         .map(|route| owe(approval, Effect::UpdateMessage, route, owner))
@@ -366,6 +369,7 @@ fn routes(approval: &Approval, ballot: Option<&Ballot>, path: MessagePath) -> Ve
     let mut routes: Vec<Route> = match path {
         MessagePath::BotToken => own.into_iter().chain(clicked).collect(),
         MessagePath::ResponseUrl => Vec::new(),
+        MessagePath::Nowhere => return Vec::new(),
     };
     if routes.is_empty() && by_url.response_url.is_some() {
         routes.push(by_url);

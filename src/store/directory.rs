@@ -605,9 +605,10 @@ impl Store for Directory {
     }
 
     fn deferred(&self) -> Result<Vec<Deferred>, StoreError> {
-        let is_ours = |owner: &str| owner == self.owner || self.locks.is_dead(owner);
+        let key = self.key.as_deref().map(SignKey::verify_key);
+        let is_dead = |owner: &str| self.locks.is_dead(owner);
         self.ballots
-            .waiting(self.key.as_deref().map(SignKey::verify_key), &is_ours)
+            .waiting(key, &self.owner, &is_dead)
             .map_err(io_error("list the clicks that wait"))
     }
 

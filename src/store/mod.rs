@@ -134,7 +134,7 @@ pub trait Store: Send + Sync {
     /// Whether a ballot is kept still.
     fn is_deferred(&self, deferred: &Deferred) -> bool;
 
-    /// The ballots that wait for this process, or for one that has died.
+    /// The ballots that wait for this process, or for one that has died, whose they were until now.
     ///
     /// # Errors
     /// When they cannot be listed.

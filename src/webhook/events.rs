@@ -6,9 +6,10 @@ use std::sync::PoisonError;
 use serde_json::json;
 
 use super::{JSON, Refusal, Request, Response, Webhook};
-use crate::approval::{Person, Voter};
+use crate::approval::{Person, UserId};
 use crate::metrics::{self, Counter};
 use crate::slack::event::{Delivery, Event};
+use crate::slack::interaction::Actor;
 use crate::slack::signature::SignedBody;
 use crate::store::Novelty;
 
@@ -58,12 +59,28 @@ impl Webhook {
                 Ok(Response::json(200, &json!({ "challenge": challenge })))
             }
             Delivery::EventCallback {
-                event_id, event, ..
+                team_id,
+                api_app_id,
+                ..
+            } if self.is_foreign(api_app_id.as_deref(), team_id.as_deref()) => {
+                Ok(Response::empty())
+            }
+            Delivery::EventCallback {
+                event_id,
+                event,
+                team_id,
+                api_app_id,
+                authorizations,
             } => {
                 match self.meet(&event_id, &event) {
                     Novelty::New => {
                         log::info!(eventId:% = event_id; "Received event {}", event.kind());
-                        self.take_up(event);
+                        let mut installed = authorizations.into_iter().flatten();
+                        let installed = installed.find_map(|by| by.team_id);
+                        self.take_up(event, |user| {
+                            let workspace = installed.or_else(|| team_id.clone());
+                            opener(user, team_id, workspace, api_app_id)
+                        });
                     }
                     Novelty::Known => {
                         let retry = request.header("x-slack-retry-num").next().unwrap_or("none");
@@ -79,16 +96,10 @@ impl Webhook {
         }
     }
 
-    /// Begins what follows from an event.
-    fn take_up(&self, event: Event) {
+    /// Begins what follows from an event; `actor` says who has opened their Home tab.
+    fn take_up(&self, event: Event, actor: impl FnOnce(&UserId) -> Actor) {
         match event {
-            Event::HomeOpened { user } => {
-                // The event names nobody but by id, and only people of the workspace have the tab.
-                let [id, username, name] = [(); 3].map(|()| user.to_string());
-                let person = Person { id, username, name };
-                let external = false;
-                self.effects.open_home(Voter { person, external });
-            }
+            Event::HomeOpened { user } => self.effects.open_home(self.voter(actor(&user))),
             Event::Mention(mention) => self.effects.answer(mention),
             Event::Unused(_) => {}
         }
@@ -111,6 +122,23 @@ impl Webhook {
                 })
             }
         }
+    }
+}
+
+/// Who has opened their Home tab: the event names them by id, and the workspace that they did it in.
+fn opener(
+    user: &UserId,
+    team: Option<String>,
+    workspace: Option<String>,
+    app: Option<String>,
+) -> Actor {
+    let [id, username, name] = [(); 3].map(|()| user.to_string());
+    Actor {
+        person: Person { id, username, name },
+        external: team != workspace,
+        team,
+        app,
+        workspace,
     }
 }
 

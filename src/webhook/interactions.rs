@@ -44,7 +44,8 @@ impl Webhook {
         metrics::count(Counter::Requests {
             action: click.choice.word(),
         });
-        let foreign = self.is_foreign(&click.actor);
+        let (app, workspace) = (click.actor.app.as_deref(), click.actor.workspace.as_deref());
+        let foreign = self.is_foreign(app, workspace);
         let sent = Sent {
             team: click.actor.team.clone(),
             ..sent
@@ -101,7 +102,11 @@ impl Webhook {
             response_url: self.admitted(subject.route.response_url),
             ..subject.route
         };
-        let foreign = self.is_foreign(&denial.actor);
+        let (app, workspace) = (
+            denial.actor.app.as_deref(),
+            denial.actor.workspace.as_deref(),
+        );
+        let foreign = self.is_foreign(app, workspace);
         let sent = Sent {
             team: denial.actor.team.clone(),
             ..sent
@@ -155,24 +160,22 @@ impl Webhook {
     }
 
     /// Whether Slack means another app or workspace than the configured one.
-    fn is_foreign(&self, actor: &Actor) -> bool {
+    pub(super) fn is_foreign(&self, app: Option<&str>, workspace: Option<&str>) -> bool {
         let access = self.access.now();
-        let differs =
-            |wanted: &Option<String>, found: &Option<String>| wanted.is_some() && wanted != found;
-        let foreign =
-            differs(&access.app, &actor.app) || differs(&access.workspace, &actor.workspace);
+        let differs = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.is_some() && wanted.as_deref() != found
+        };
+        let foreign = differs(&access.app, app) || differs(&access.workspace, workspace);
         if foreign {
-            let unnamed = || "none".to_owned();
-            let app = actor.app.clone().unwrap_or_else(unnamed);
-            let workspace = actor.workspace.clone().unwrap_or_else(unnamed);
-            log::warn!(app:%, workspace:%; "Click from another app or workspace than the configured one");
+            let (app, workspace) = (app.unwrap_or("none"), workspace.unwrap_or("none"));
+            log::warn!(app, workspace; "Request from another app or workspace than the configured one");
         }
         foreign
     }
 
     /// Who votes. As soon as Slack has said whose the token is, that tells who is from outside; of the
     /// organisation only a payload from our own workspace may tell.
-    fn voter(&self, actor: Actor) -> Voter {
+    pub(super) fn voter(&self, actor: Actor) -> Voter {
         let external = match (&*self.effects.identity(), &actor.team) {
             (Some(identity), Some(team)) => {
                 let is_from_home = actor.workspace == identity.team_id;

@@ -308,7 +308,7 @@ fn with_hardly_any_threads_clicks_are_served() {
     let program = crate::harness::runbook(dir.path()).get_program().to_owned();
     fs::copy(program, dir.join("runbook")).unwrap();
     let script = format!(
-        "shift; cd {0}; exec prlimit --nproc=26 setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \
+        "shift; cd {0}; exec prlimit --nproc=39 setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \
          {0}/runbook \"$@\"",
         dir.path().display()
     );
