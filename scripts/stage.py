@@ -1,5 +1,6 @@
 """A stage for scripts/storm and scripts/soak: servers that die and come back, a Slack that fails, and clicks."""
 
+import atexit
 import http.client
 import http.server
 import itertools
@@ -87,6 +88,8 @@ class Server:
             self.port = any_port.getsockname()[1]
         self.log = open(place / f"log-{number}", "ab")
         self.process = None
+        # Whatever goes wrong here, nothing stays behind.
+        atexit.register(self.kill)
 
     def start(self):
         environment = {
@@ -99,8 +102,9 @@ class Server:
                                         stdout=subprocess.DEVNULL, stderr=self.log)
 
     def kill(self):
-        self.process.kill()
-        self.process.wait()
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
