@@ -17,7 +17,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::lock::Locks;
-use super::{Caution, StoreError, audit_trail, durable, lock};
+use super::{Caution, StoreError, audit_trail, durable, lock, watch};
 use crate::approval::Entry;
 use crate::clock::Timestamp;
 
@@ -132,6 +132,11 @@ impl AuditLog {
 
     fn add(&self, entries: &[Entry], caution: Caution, known: Option<Tail>) -> io::Result<Tail> {
         let mut file = self.open()?;
+        if watch::is_network_filesystem(&self.folder) {
+            durable::revalidate(&self.folder.join(NAME));
+            file = self.open()?;
+            durable::revalidate_open(&file);
+        }
         let mut tail = match known {
             Some(known) if known.is_of(&file)? => known,
             _ => self.find_tail(&mut file)?,

@@ -205,7 +205,16 @@ impl Directory {
         Ok(())
     }
 
-    /// Finds an approval. The lock must be held if it is to be changed.
+    /// Finds an approval as it is now, whatever host has written it. The lock must be held.
+    fn find_locked(&self, id: &ApprovalId) -> Result<Option<(Approval, Source)>, StoreError> {
+        if self.network {
+            durable::revalidate(&self.file(id));
+            durable::revalidate(&self.intent(id));
+        }
+        self.find(id)
+    }
+
+    /// Finds an approval.
     fn find(&self, id: &ApprovalId) -> Result<Option<(Approval, Source)>, StoreError> {
         let read = |path: &Path| {
             durable::read(path).map_err(|error| match error.kind() {
@@ -467,7 +476,7 @@ impl Store for Directory {
         let id = approval.id();
         self.settle_in()?;
         let _lock = self.locks.lock(id)?;
-        if let Some((existing, _)) = self.find(id)? {
+        if let Some((existing, _)) = self.find_locked(id)? {
             return Ok(Created::Existing(Box::new(existing)));
         }
         if let Some(existing) = self.archived(id)? {
@@ -489,7 +498,7 @@ impl Store for Directory {
         edit: &mut dyn FnMut(&mut Approval) -> Edit,
     ) -> Result<Option<Updated>, StoreError> {
         let _lock = self.locks.lock(id)?;
-        let Some((mut approval, source)) = self.find(id)? else {
+        let Some((mut approval, source)) = self.find_locked(id)? else {
             return Ok(None);
         };
         if matches!(source, Source::Intent(_)) && self.answers.is_ready(id) {
@@ -573,7 +582,7 @@ impl Store for Directory {
     fn archive(&self, id: &ApprovalId) -> Result<(), StoreError> {
         let failed = |error| io_error(format!("archive {id}"))(error);
         let _lock = self.locks.lock(id)?;
-        match self.find(id)? {
+        match self.find_locked(id)? {
             Some((approval, _)) if approval.status() == Status::Pending || approval.owes() => {
                 Ok(())
             }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-use rustix::fs::{OFlags, RenameFlags};
+use rustix::fs::{AtFlags, OFlags, RenameFlags, Timespec, Timestamps};
 
 use super::Durability;
 
@@ -66,6 +66,35 @@ pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
     }
     Ok(Some((bytes, metadata)))
 }
+
+/// Makes a shared filesystem say anew what stands at a path. Another host may have replaced the file, and
+/// for a second a mount may go on with the one that it remembers, content and all: on GlusterFS, reading
+/// it 30 times right after a rename found the old one 30 times, and after this the new one each time. It
+/// takes a change to be asked, so it is the time of access that changes; where that is not permitted,
+/// nothing does.
+pub(super) fn revalidate(path: &Path) {
+    let touched =
+        || rustix::fs::utimensat(rustix::fs::CWD, path, &ACCESS, AtFlags::SYMLINK_NOFOLLOW);
+    // The first time it may only be found out that the file is gone.
+    let _ = touched().or_else(|_| touched());
+}
+
+/// [`revalidate`] for a file that is open: its length, above all.
+pub(super) fn revalidate_open(file: &File) {
+    let _ = rustix::fs::futimens(file, &ACCESS);
+}
+
+/// Accessed now, and not modified.
+const ACCESS: Timestamps = Timestamps {
+    last_access: Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    },
+    last_modification: Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_OMIT,
+    },
+};
 
 /// Whether opening failed because the name is a link or a socket.
 fn is_odd(error: &Error) -> bool {
