@@ -124,3 +124,18 @@ fn events_of_another_app_or_workspace_are_acknowledged_and_lead_to_nothing() {
         slack.wait_for("views.publish", 1, SOON);
     }
 }
+
+#[test]
+fn whoever_is_from_elsewhere_and_asks_in_a_shared_channel_of_ours_is_answered() {
+    let slack = StandIn::start();
+    let ours = "incident: {slack: {teamId: T0001}}\n";
+    let server = Server::builder().slack(&slack).config(ours).start();
+    for (id, context) in [("Ev1", "T0001".into()), ("Ev2", Value::Null)] {
+        let mut asked = mention(id);
+        asked["team_id"] = "T0002".into();
+        asked["context_team_id"] = context;
+        asked["event"]["channel"] = format!("C0SHARED{id}").into();
+        assert_eq!(server.event(&asked).status, 200);
+    }
+    slack.wait_for("chat.postMessage", 2, SOON);
+}

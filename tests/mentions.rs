@@ -282,3 +282,19 @@ fn of_many_questions_in_a_thread_the_newest_is_answered() {
     server.terminate();
     assert_eq!(slack.calls_of("chat.postMessage").len(), 3);
 }
+
+#[test]
+fn answers_take_of_what_slack_grants_a_channel_what_requests_leave() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    for n in 0..5 {
+        write_approval(&dir, &dropped(&format!("apr-{n}"), "C1234567890"));
+    }
+    let first = slack.wait_for("chat.postMessage", 5, SOON)[0].at;
+    for number in 0..4 {
+        server.event(&in_thread(number, "help"));
+    }
+    let last = slack.wait_for("chat.postMessage", 9, SOON * 2)[8].at;
+    let length = last - first;
+    assert!(length >= Duration::from_secs(4), "nine in {length:?}");
+}

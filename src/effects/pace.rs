@@ -23,6 +23,13 @@ impl Pace {
         worn_off.is_some_and(|worn_off| *worn_off + SPACING > now + SPACING * BURST)
     }
 
+    /// Counts what was posted by another one's leave.
+    pub(super) fn charge(&self, channel: &str, now: Instant) {
+        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let worn_off = channels.entry(channel.to_owned()).or_insert(now);
+        *worn_off = now.max(*worn_off) + SPACING;
+    }
+
     /// Takes leave to post now, or says how long to wait before asking again.
     pub(super) fn take(&self, channel: &str, now: Instant) -> Option<Duration> {
         let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,5 +63,9 @@ mod tests {
         assert_eq!(pace.take("C1", half), Some(SPACING / 2));
         assert_eq!(pace.take("C1", start + SPACING), None);
         assert_eq!(pace.take("C1", start + SPACING), Some(SPACING));
+        for _ in 0..BURST {
+            pace.charge("C3", start);
+        }
+        assert_eq!(pace.take("C3", start), Some(SPACING));
     }
 }

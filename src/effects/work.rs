@@ -177,7 +177,12 @@ impl Effects {
             .filter(|_| terms.message_path() == MessagePath::BotToken);
         let (pause, why) = match channel {
             Some(channel) => {
-                let pause = self.pace.take(channel, clock::tick())?;
+                let now = clock::tick();
+                let Some(pause) = self.pace.take(channel, now) else {
+                    // Slack counts both, and a 429 for an answer would hold the next request up.
+                    self.answers.charge(channel, now);
+                    return None;
+                };
                 (pause, "the channel has had its fill")
             }
             None if approval.status() == Status::Pending => {

@@ -18,8 +18,10 @@ pub enum Delivery {
     EventCallback {
         event_id: String,
         event: Event,
-        /// The workspace that it happened in.
+        /// The workspace that it happened in; with Slack Connect, that may be another one's.
         team_id: Option<String>,
+        /// The workspace through which the app sees it.
+        context_team_id: Option<String>,
         /// The app that Slack means.
         api_app_id: Option<String>,
         authorizations: Option<Vec<Authorization>>,

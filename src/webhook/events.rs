@@ -59,28 +59,25 @@ impl Webhook {
                 Ok(Response::json(200, &json!({ "challenge": challenge })))
             }
             Delivery::EventCallback {
-                team_id,
-                api_app_id,
-                ..
-            } if self.is_foreign(api_app_id.as_deref(), team_id.as_deref()) => {
-                Ok(Response::empty())
-            }
-            Delivery::EventCallback {
                 event_id,
                 event,
                 team_id,
+                context_team_id,
                 api_app_id,
                 authorizations,
             } => {
+                let mut installed = authorizations.into_iter().flatten();
+                let installed = || installed.find_map(|by| by.team_id);
+                let workspace = context_team_id
+                    .or_else(installed)
+                    .or_else(|| team_id.clone());
+                if self.is_foreign(api_app_id.as_deref(), workspace.as_deref()) {
+                    return Ok(Response::empty());
+                }
                 match self.meet(&event_id, &event) {
                     Novelty::New => {
                         log::info!(eventId:% = event_id; "Received event {}", event.kind());
-                        let mut installed = authorizations.into_iter().flatten();
-                        let installed = installed.find_map(|by| by.team_id);
-                        self.take_up(event, |user| {
-                            let workspace = installed.or_else(|| team_id.clone());
-                            opener(user, team_id, workspace, api_app_id)
-                        });
+                        self.take_up(event, |user| opener(user, team_id, workspace, api_app_id));
                     }
                     Novelty::Known => {
                         let retry = request.header("x-slack-retry-num").next().unwrap_or("none");
