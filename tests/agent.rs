@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::{AddressFamily, SocketType, bind, listen};
 use serde_json::Value;
 
 use crate::harness::sign;
@@ -64,7 +64,13 @@ struct Heard {
 
 impl Away {
     pub fn new() -> Self {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        let socket = rustix::net::socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a socket");
         let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
         bind(&socket, &any).expect("bind a loopback port");
         let listener = TcpListener::from(socket.try_clone().expect("a second handle"));

@@ -472,7 +472,8 @@ fn slacks_patience_is_asked_for_and_given() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     write_approval(&dir, &sample("apr-1"));
     let server = Server::builder().dir(&dir).slack(&slack).start();
-    slack.fail(
+    slack.fail_method(
+        "chat.update",
         Failure::RateLimited {
             retry_after_seconds: 2,
         },

@@ -41,7 +41,13 @@ fn half_open(site: &Site, port: Port, number: usize) -> Vec<TcpStream> {
 
 /// A connection that comes from another address than the tests' own.
 fn from_elsewhere(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        // No server that another test starts meanwhile is to inherit it.
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
     rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 2], 0)))?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket.into())

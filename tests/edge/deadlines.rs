@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use rustix::net::{AddressFamily, SocketType, connect, socket};
+use rustix::net::{AddressFamily, SocketType, connect};
 
 use super::{BOTH, End, HEALTH, PATIENCE, Port, Site, Wire, secured};
 use crate::harness::RawRequest;
@@ -165,7 +165,13 @@ fn a_handshake_that_does_not_come_or_drips_is_cut() {
 
 /// A connection that holds little of what nobody reads.
 fn narrow(address: SocketAddr) -> TcpStream {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
     set_socket_recv_buffer_size(&socket, 4096).unwrap();
     connect(&socket, &address).unwrap();
     let socket = TcpStream::from(socket);
