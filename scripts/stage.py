@@ -42,7 +42,7 @@ class Slack(http.server.BaseHTTPRequestHandler):
                 lambda: self.answer(500, {}),
                 lambda: self.answer(429, {}, {"Retry-After": "1"}),
                 lambda: self.answer(200, {"ok": False, "error": "internal_error"}),
-                lambda: time.sleep(2),
+                self.hang_up,
             ])()
         if mishap < self.failing + self.slow:
             time.sleep(0.3)
@@ -55,6 +55,11 @@ class Slack(http.server.BaseHTTPRequestHandler):
         word = next((WORDS[word] for word in WORDS if word in message["text"]), "pending")
         os.write(Slack.updates, f"{message['ts']} {word}\n".encode())
         self.answer(200, {"ok": True, "channel": message["channel"], "ts": message["ts"]})
+
+    def hang_up(self):
+        """Says nothing for a while, and never will."""
+        time.sleep(2)
+        self.close_connection = True
 
     def answer(self, status, body, headers={}):
         text = json.dumps(body).encode()
