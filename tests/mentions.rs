@@ -296,5 +296,6 @@ fn answers_take_of_what_slack_grants_a_channel_what_requests_leave() {
     }
     let last = slack.wait_for("chat.postMessage", 9, SOON * 2)[8].at;
     let length = last - first;
-    assert!(length >= Duration::from_secs(4), "nine in {length:?}");
+    // Four seconds, less what the calls' ways to Slack differ by.
+    assert!(length >= Duration::from_millis(3800), "nine in {length:?}");
 }
