@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use runbook::cli::{COMMANDS, COMMON, Opt, usage};
 use runbook::complaint::Exit;
@@ -103,5 +104,34 @@ fn the_readmes_tables_are_what_the_program_says() {
         fs::write(README, &made).unwrap();
     } else {
         assert_eq!(readme, made, "UPDATE_README=1 cargo test readme");
+    }
+}
+
+#[test]
+fn each_threat_names_tests_that_there_are() {
+    let mut tests = String::new();
+    for folder in ["tests", "tests/edge"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                tests += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let readme = fs::read_to_string(README).unwrap();
+    let table = readme.split("| threat |").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    for row in rows {
+        let shown = row.rsplit('|').nth(1).unwrap();
+        let names: Vec<&str> = shown.split_whitespace().collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            let test = format!("#[test]\nfn {}()", name.trim_matches('`'));
+            assert!(tests.contains(&test), "{name}");
+        }
     }
 }
