@@ -322,7 +322,7 @@ fn a_usage_error_is_one_line_and_nothing_is_asked() {
         ),
         (
             "request --operation x --risk huge",
-            "--risk huge is none of low, medium, high, critical",
+            "--risk huge is none of low, medium, high, critical (did you mean high?)",
         ),
         (
             "request --operation x --timeout 5",

@@ -74,7 +74,7 @@ fn assert_usage(args: &[&str], said: &str) {
 
 #[test]
 fn help_and_version_go_to_standard_output_and_are_no_error() {
-    for args in [["--help"], ["-h"]] {
+    for args in [["--help"], ["-h"], ["help"]] {
         let help = run(args);
         assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
         assert!(help.stdout.contains("webhook "), "{}", help.stdout);
@@ -93,6 +93,7 @@ fn a_commands_help_lists_every_option_with_its_default_and_every_variable() {
         ["webhook", "--help"],
         ["webhook", "-h"],
         ["--help", "webhook"],
+        ["help", "webhook"],
     ] {
         let help = run(args);
         assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
@@ -180,6 +181,27 @@ fn a_usage_error_is_one_line_that_names_the_word_and_the_nearest_right_one() {
             "--reuse-port takes no value",
         ),
         (&["webhook", "now"], "stray argument now"),
+        (&["list", "all"], "stray argument all (did you mean --all?)"),
+        (
+            &["list", "--", "all"],
+            "stray argument all (did you mean --all?)",
+        ),
+        (
+            &["audit", "verfy"],
+            "audit verfy is none of verify (did you mean verify?)",
+        ),
+        (
+            &["request", "--risk", "hihg"],
+            "--risk hihg is none of low, medium, high, critical (did you mean high?)",
+        ),
+        (
+            &["list", "--log-level=wran"],
+            "--log-level wran is none of error, warn, info, debug, trace (did you mean warn?)",
+        ),
+        (
+            &["help", "webhok"],
+            "unknown command webhok (did you mean webhook?)",
+        ),
         (&["webhook", "webhook"], "stray argument webhook"),
         (&["--port", "1", "webhook"], "--port before the command"),
         (
@@ -236,7 +258,7 @@ fn an_option_takes_its_value_behind_a_space_or_an_equals_sign() {
             "--log-format",
             "xml",
             2,
-            "--log-format xml is neither text nor json",
+            "--log-format xml is none of text, json",
         ),
     ] {
         let apart = bare().args([option, value]).start_expecting_failure();

@@ -428,10 +428,7 @@ fn a_wish_that_makes_no_sense_changes_nothing() {
 #[test]
 fn wrong_options_are_named() {
     for (options, said) in [
-        (
-            ["--auto", "maybe"],
-            "--auto maybe is neither approve nor deny",
-        ),
+        (["--auto", "maybe"], "--auto maybe is none of approve, deny"),
         (
             ["--port", "99999"],
             "--port 99999 is not a port, 0 to 65535",

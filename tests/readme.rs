@@ -27,6 +27,7 @@ fn options() -> String {
             let Opt {
                 name,
                 value,
+                kind: _,
                 default,
                 env,
                 key,

@@ -37,8 +37,23 @@ pub enum Operand {
     Id,
     /// One of these words, or none.
     MayBe(&'static [&'static str]),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     /// A command and its arguments, behind `--`.
     Words,
+}
+
+/// What the value of an option is: what a shell may offer, and what is refused at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing that could be listed.
+    Text,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    File,
+    Directory,
+    /// The id of an approval that is there.
+    Id,
 }
 
 /// One option. Without a `value` it is a flag.
@@ -48,6 +63,7 @@ pub struct Opt {
     pub name: &'static str,
     /// The placeholder of its value in help.
     pub value: Option<&'static str>,
+    pub kind: Kind,
     pub default: Option<&'static str>,
     /// The variable that stands in when the option is not given.
     pub env: Option<&'static str>,
@@ -70,12 +86,18 @@ impl Opt {
         Self {
             name,
             value: None,
+            kind: Kind::Text,
             default: None,
             env: None,
             key: None,
             repeatable: false,
             help,
         }
+    }
+
+    const fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     const fn default(mut self, default: &'static str) -> Self {
@@ -161,10 +183,13 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Request, Complaint> {
             env!("CARGO_PKG_VERSION")
         )));
     }
-    let help = words.contains(["-h", "--help"]);
-    let name = words
-        .subcommand()
-        .map_err(|_| Complaint::usage("the command's name is not UTF-8"))?;
+    let mut help = words.contains(["-h", "--help"]);
+    let mut name = subcommand(&mut words)?;
+    // What many programs have, and so many people type.
+    if name.as_deref() == Some("help") {
+        help = true;
+        name = subcommand(&mut words)?;
+    }
     let Some(name) = name else {
         return match words.finish().first() {
             _ if help => Ok(Request::Print(overview())),
@@ -206,6 +231,11 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Request, Complaint> {
     }))
 }
 
+fn subcommand(words: &mut pico_args::Arguments) -> Result<Option<String>, Complaint> {
+    let name = words.subcommand();
+    name.map_err(|_| Complaint::usage("the command's name is not UTF-8"))
+}
+
 /// What stands beside the options, as the command wants it.
 fn operands(
     command: &Command,
@@ -215,10 +245,15 @@ fn operands(
 ) -> Result<Vec<OsString>, Complaint> {
     let name = command.name;
     let is_option = |word: &OsString| word.as_bytes().starts_with(b"-");
+    // To other commands `--` only says that no option follows.
+    if let (Some([_dashes, rest @ ..]), false) = (behind, command.operand == Operand::Words) {
+        words.extend_from_slice(rest);
+    }
     let missing = |what: &str| {
         let usage = usage(command);
         Complaint::usage(format!("{name} needs {what}: {usage}"))
     };
+    let must_be = matches!(command.operand, Operand::OneOf(_));
     let found = match command.operand {
         Operand::None => Vec::new(),
         Operand::Id => match words.iter().position(|word| !is_option(word)) {
@@ -226,10 +261,21 @@ fn operands(
             None if words.is_empty() => return Err(missing("an id")),
             None => Vec::new(),
         },
-        Operand::MayBe(known) => {
+        Operand::MayBe(known) | Operand::OneOf(known) => {
             let is_known = |word: &OsString| known.iter().any(|known| word == known);
             let at = words.iter().position(is_known);
-            at.map(|at| words.remove(at)).into_iter().collect()
+            let other = words.iter().find(|word| !is_option(word));
+            match (at, other) {
+                (Some(at), _) => vec![words.remove(at)],
+                (None, Some(word)) => {
+                    let word = word.to_string_lossy();
+                    return Err(none_of(&format!("{name} {word}"), &word, known));
+                }
+                (None, None) if words.is_empty() && must_be => {
+                    return Err(missing(&format!("one of {}", known.join(", "))));
+                }
+                (None, None) => Vec::new(),
+            }
         }
         Operand::Words => match behind {
             Some([_dashes, words @ ..]) if !words.is_empty() => words.to_vec(),
@@ -237,11 +283,7 @@ fn operands(
             _ => Vec::new(),
         },
     };
-    let stray = match behind {
-        Some(_) if command.operand != Operand::Words => Some(OsString::from("--")),
-        _ => None,
-    };
-    match words.into_iter().chain(stray).next() {
+    match words.into_iter().next() {
         None => Ok(found),
         Some(word) => Err(left_over(command, given, &word.to_string_lossy())),
     }
@@ -283,15 +325,36 @@ fn take(
         Ok(Some(value)) if value.is_empty() || value.to_string_lossy().starts_with("--") => {
             Err(missing())
         }
-        Ok(value) => Ok(value),
+        Ok(Some(value)) => as_listed(option, value).map(Some),
+        Ok(None) => Ok(None),
         Err(_) => Err(missing()),
     }
+}
+
+/// The value as the table spells it, where it lists what there is.
+fn as_listed(option: &Opt, value: OsString) -> Result<OsString, Complaint> {
+    let Kind::OneOf(words) = option.kind else {
+        return Ok(value);
+    };
+    let listed = words.iter().find(|word| value.eq_ignore_ascii_case(word));
+    listed.map(Into::into).ok_or_else(|| {
+        let value = value.to_string_lossy();
+        none_of(&format!("{} {value}", option.name), &value, words)
+    })
+}
+
+fn none_of(what: &str, word: &str, words: &[&str]) -> Complaint {
+    let near = did_you_mean(word, words.iter().copied());
+    Complaint::usage(format!("{what} is none of {}{near}", words.join(", ")))
 }
 
 /// Why a word was not understood.
 fn left_over(command: &Command, given: &BTreeMap<&str, Vec<OsString>>, word: &str) -> Complaint {
     if !word.starts_with('-') || word == "--" {
-        return Complaint::usage(format!("stray argument {word}"));
+        // `runbook list all` means `--all`.
+        let meant = options(command).find(|option| option.name.strip_prefix("--") == Some(word));
+        let near = meant.map(|option| format!(" (did you mean {}?)", option.name));
+        return Complaint::usage(format!("stray argument {word}{}", near.unwrap_or_default()));
     }
     let (name, value) = word
         .split_once('=')
@@ -330,6 +393,7 @@ pub fn usage(command: &Command) -> String {
         Operand::None => format!("runbook {name} [OPTIONS]"),
         Operand::Id => format!("runbook {name} ID [OPTIONS]"),
         Operand::MayBe(known) => format!("runbook {name} [{}] [OPTIONS]", known.join("|")),
+        Operand::OneOf(known) => format!("runbook {name} {} [OPTIONS]", known.join("|")),
         Operand::Words => format!("runbook {name} [OPTIONS] -- COMMAND [ARGUMENTS]"),
     }
 }

@@ -1,6 +1,6 @@
 //! The table of commands. Nothing else in the program spells an option or a default.
 
-use super::{Command, Operand, Opt, Variable};
+use super::{Command, Kind, Operand, Opt, Variable};
 use crate::complaint::Exit;
 
 /// Every command.
@@ -31,12 +31,14 @@ pub const COMMANDS: &[Command] = &[
                 "--tls-cert",
                 "PATH",
                 "TLS certificate chain (PEM); with --tls-key the server speaks HTTPS",
-            ),
+            )
+            .kind(Kind::File),
             Opt::new(
                 "--tls-key",
                 "PATH",
                 "TLS private key (PEM: PKCS#8, PKCS#1 or SEC1)",
-            ),
+            )
+            .kind(Kind::File),
             Opt::new("--workers", "N", "threads that decide clicks, 1 to 256")
                 .default("8")
                 .key("webhook.workers"),
@@ -278,7 +280,7 @@ pub const COMMANDS: &[Command] = &[
                 "WHEN",
                 "only what came after: a length of time such as 24h, or an RFC 3339 time",
             ),
-            Opt::new("--id", "ID", "only what is about this request"),
+            Opt::new("--id", "ID", "only what is about this request").kind(Kind::Id),
             Opt::flag("--json", "print the lines as they stand in the log"),
             PENDING_DIR,
             QUIET_LOG_LEVEL,
@@ -298,7 +300,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Makes an Ed25519 key: FILE, which the server signs decisions with (--sign-key) and only its user\n\
                 may read, and FILE.pub, which tells whoever waits that a decision is real (--verify-key).",
         options: &[
-            Opt::new("--out", "FILE", "where to write them; required"),
+            Opt::new("--out", "FILE", "where to write them; required").kind(Kind::File),
             QUIET_LOG_LEVEL,
         ],
         variables: &[],
@@ -319,8 +321,9 @@ pub const COMMANDS: &[Command] = &[
                 "--auto",
                 "CHOICE",
                 "approve or deny: click by itself, tell the story and end",
-            ),
-            Opt::new("--dir", "DIR", "keep the files here instead"),
+            )
+            .kind(Kind::OneOf(&["approve", "deny"])),
+            Opt::new("--dir", "DIR", "keep the files here instead").kind(Kind::Directory),
             Opt::new("--port", "PORT", "the page's port; 0 takes any free one").default("0"),
             Opt::flag(
                 "--preview",
@@ -344,19 +347,24 @@ pub const COMMON: &[Opt] = &[
         "PATH",
         "configuration file (default: ./.runbook/config.yaml, then ~/.runbook, then /etc/runbook)",
     )
+    .kind(Kind::File)
     .env("RUNBOOK_CONFIG"),
-    Opt::new("--log-format", "FORMAT", "text, or json: one object a line").default("text"),
+    Opt::new("--log-format", "FORMAT", "text, or json: one object a line")
+        .kind(Kind::OneOf(&["text", "json"]))
+        .default("text"),
 ];
 
 /// A server tells what happens; who asks or looks wants to be told only what is wrong.
-const LOG_LEVEL: Opt =
-    Opt::new("--log-level", "LEVEL", "error, warn, info, debug or trace").default("info");
+const LOG_LEVEL: Opt = Opt::new("--log-level", "LEVEL", "error, warn, info, debug or trace")
+    .kind(Kind::OneOf(&["error", "warn", "info", "debug", "trace"]))
+    .default("info");
 const QUIET_LOG_LEVEL: Opt = LOG_LEVEL.default("warn");
 const PENDING_DIR: Opt = Opt::new(
     "--pending-dir",
     "PATH",
     "directory of the approvals; the server, request and run make it when missing",
 )
+.kind(Kind::Directory)
 .default(".runbook/pending-approvals")
 .env("RUNBOOK_PENDING_DIR");
 const OPERATION: Opt = Opt::new("--operation", "NAME", "what is to happen; required");
@@ -367,7 +375,9 @@ const ARG: Opt = Opt::new(
 )
 .repeatable();
 const ARGS: Opt = Opt::new("--args", "JSON", "its arguments as one JSON object");
-const RISK: Opt = Opt::new("--risk", "LEVEL", "low, medium, high or critical").default("high");
+const RISK: Opt = Opt::new("--risk", "LEVEL", "low, medium, high or critical")
+    .kind(Kind::OneOf(&["low", "medium", "high", "critical"]))
+    .default("high");
 const DESCRIPTION: Opt = Opt::new("--description", "TEXT", "the operation in words for people");
 const ROLLBACK: Opt = Opt::new("--rollback", "COMMAND", "how to undo it");
 const REQUESTED_BY: Opt = Opt::new(
@@ -414,12 +424,14 @@ const SIGN_KEY: Opt = Opt::new(
     "FILE",
     "key (PEM) to sign decisions with; runbook keygen makes one",
 )
+.kind(Kind::File)
 .key("approvals.signKey");
 const VERIFY_KEY: Opt = Opt::new(
     "--verify-key",
     "FILE",
     "public key (PEM) that an approval must be signed by to count",
 )
+.kind(Kind::File)
 .key("approvals.verifyKey");
 
 const PLAIN: &[Exit] = &[Exit::Done, Exit::Failure, Exit::Usage];

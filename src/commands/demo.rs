@@ -47,15 +47,11 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
             .map_err(|_| Complaint::usage(format!("--port {port} is not a port, 0 to 65535")))?,
         None => 0,
     };
-    let auto = match text(parsed, "--auto")?.as_deref() {
-        None => None,
-        Some("approve") => Some(Choice::Approve),
-        Some("deny") => Some(Choice::Deny),
-        Some(other) => {
-            let what = format!("--auto {other} is neither approve nor deny");
-            return Err(Complaint::usage(what));
-        }
-    };
+    let auto = text(parsed, "--auto")?;
+    let auto = auto.and_then(|word| {
+        let mut choices = [Choice::Approve, Choice::Deny].into_iter();
+        choices.find(|choice| choice.word() == word)
+    });
     let slack = StandIn::on(port).map_err(|error| {
         let what = format!("cannot listen on 127.0.0.1 port {port}: {}", reason(&error));
         Complaint::failure(what).hint("--port takes another port, 0 any free one")

@@ -8,7 +8,7 @@ use super::desk::{Office, outcome, parse_id};
 use super::signals::Stop;
 use super::wait::{Form, pending, tell, wait};
 use super::{print, terminal, withdraw};
-use crate::approval::{Approval, ApprovalId, Risk, Status, parse_object};
+use crate::approval::{Approval, ApprovalId, Status, parse_object};
 use crate::cli::Parsed;
 use crate::client::{self, Asked, Desk, Origin, Posting, Waited};
 use crate::clock::{self, Timestamp};
@@ -20,7 +20,7 @@ use crate::outgoing::Url;
 const LARGEST: u64 = 1 << 20;
 
 /// Options that are text fields of the document.
-const TEXTS: [(&str, &str); 8] = [
+const TEXTS: [(&str, &str); 9] = [
     ("--operation", "operation"),
     ("--description", "description"),
     ("--rollback", "rollbackCommand"),
@@ -29,6 +29,7 @@ const TEXTS: [(&str, &str); 8] = [
     ("--resource", "resource"),
     ("--impact", "estimatedImpact"),
     ("--channel", "slackChannel"),
+    ("--risk", "riskLevel"),
 ];
 
 /// Asks, prints the id or the document, and waits if it is told to.
@@ -119,14 +120,6 @@ pub(super) fn compose(
     arguments(parsed, fields)?;
     let id = identify(parsed, fields)?;
     fields.entry("riskLevel").or_insert_with(|| "high".into());
-    if let Some(risk) = text(parsed, "--risk")? {
-        let risk = Risk::parse(&risk).ok_or_else(|| {
-            Complaint::usage(format!(
-                "--risk {risk} is none of low, medium, high, critical"
-            ))
-        })?;
-        fields.insert("riskLevel".into(), risk.word().into());
-    }
     fields
         .entry("requestedBy")
         .or_insert_with(|| config::station().user.into());
