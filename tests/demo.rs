@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Errand, RawRequest, Scratch, eventually};
+use crate::harness::{Answer, Client, Errand, RawRequest, Scratch, eventually, runbook};
 
 const SOON: Duration = Duration::from_secs(10);
 const ALICE: &str = "U061F7AUR";
@@ -308,6 +308,10 @@ fn other_websites_can_neither_read_the_page_nor_click_on_it() {
     let wish = json!({ "user": ALICE, "risk": "low" });
     let good = demo.wish("ask", &wish);
     let elsewhere = "http://evil.example";
+    let word = RawRequest::new("POST", "/actions/T0001/1/guessed")
+        .header("Host", &demo.host)
+        .header("Content-Type", "text/plain")
+        .body("text=forged");
     for (who, request, status) in [
         (
             "a name that was rebound",
@@ -359,11 +363,22 @@ fn other_websites_can_neither_read_the_page_nor_click_on_it() {
                 .header("Host", "127.0.0.1:1"),
             421,
         ),
+        (
+            "another site's word to Slack",
+            word.clone().header("Origin", elsewhere),
+            403,
+        ),
+        (
+            "the same through a rebound name",
+            word.without_header("Host").header("Host", "evil.example"),
+            421,
+        ),
     ] {
         assert_eq!(demo.send(&request).status, status, "{who}");
     }
-    let call =
-        RawRequest::new("POST", "/api/chat.postMessage").header("Content-Type", "application/json");
+    let call = RawRequest::new("POST", "/api/chat.postMessage")
+        .header("Host", &demo.host)
+        .header("Content-Type", "application/json");
     let refused = demo.send(&call.body("{}")).json();
     assert_eq!(refused["error"], "not_authed");
     assert_eq!(
@@ -423,6 +438,60 @@ fn a_wish_that_makes_no_sense_changes_nothing() {
     }
     assert_eq!(demo.state()["messages"], json!([asked]));
     demo.end();
+}
+
+#[test]
+fn a_directory_that_real_people_decide_in_is_not_touched() {
+    let real = Scratch::new();
+    let pending = real.join(".runbook/pending-approvals");
+    fs::create_dir_all(&pending).unwrap();
+    let request = r#"{"id":"apr-real","operation":"drop","status":"pending"}"#;
+    fs::write(pending.join("apr-real.json"), request).unwrap();
+    let demo = Client::new(["demo", "--auto", "approve", "--dir"]);
+    let ended = demo.and(&[real.path().to_str().unwrap()]).finish();
+    assert_eq!(ended.status, Some(1), "{}", ended.stdout);
+    assert!(
+        ended.stderr.contains("a .runbook that is not the demo's"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        fs::read_to_string(pending.join("apr-real.json")).unwrap(),
+        request
+    );
+    assert_eq!(fs::read_dir(real.join(".runbook")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_configuration_that_was_named_is_never_written() {
+    let named = Scratch::new();
+    let (config, policy) = (named.join("named.yaml"), "safety: {}\n");
+    fs::write(&config, policy).unwrap();
+    let demo = Demo::start(&["--config", config.to_str().unwrap()]);
+    demo.message("Runbook Approval Request");
+    for _ in 0..2 {
+        let wish = demo.wish("policy", &json!({ "sayWhy": true }));
+        assert_eq!(demo.send(&wish).status, 400);
+    }
+    assert_eq!(demo.state()["sayWhy"], Value::Null);
+    assert_eq!(fs::read_to_string(&config).unwrap(), policy);
+    demo.end();
+}
+
+#[test]
+fn a_story_that_nobody_can_be_told_ends_at_once() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let started = std::time::Instant::now();
+    let place = Scratch::new();
+    let demo = runbook(place.path())
+        .args(["demo", "--auto", "approve"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&demo.stderr);
+    assert_eq!(demo.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write the output"), "{said}");
+    assert!(started.elapsed() < SOON, "{said}");
 }
 
 #[test]

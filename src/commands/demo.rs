@@ -2,6 +2,7 @@
 //! is played.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -64,20 +65,34 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         None => Place::temporary(&config::temporary_dir(environment)),
     };
     let place = place.map_err(|error| {
+        if let Some(dir) = parsed.value("--dir")
+            && error.kind() == ErrorKind::AlreadyExists
+        {
+            let dir = Path::new(dir).display();
+            return Complaint::failure(format!("{dir} has a .runbook that is not the demo's"))
+                .hint("--dir names a directory for demos alone");
+        }
         let what = format!("cannot make the demo's directory: {}", reason(&error));
         Complaint::failure(what).hint("--dir or TMPDIR names another")
     })?;
     let stage = Stage::set(parsed, &place, slack)?;
     let (told, told_all) = mpsc::channel();
     let server = stage.command("webhook", &["--host", "127.0.0.1", "--port", "0"])?;
+    let mut printed = Ok(());
     let end = webhook::serve(&server, &stage.environment, &mut |ready| {
-        // The demo goes on where nothing can be printed.
-        let _ = print(&webhook::banner(ready.port, &ready.public_url));
+        let banner = webhook::banner(ready.port, &ready.public_url);
+        printed = print(&(banner + &stage.welcome(auto)));
+        if printed.is_err() {
+            // Its other end is the server.
+            let _ = ready.happened.send(Event::Stop);
+            return;
+        }
         let wishes = stage.install(ready.port);
-        let _ = print(&stage.welcome(auto));
         stage.begin(auto, wishes, ready.happened, told.clone());
     });
-    match (end?, auto, told_all.try_recv()) {
+    let end = end?;
+    printed?;
+    match (end, auto, told_all.try_recv()) {
         (exit, None, _) | (exit, Some(_), Ok(())) => Ok(exit),
         (_, Some(_), Err(_)) => Err(Complaint::failure("the story did not come to its end")
             .hint("the log says what happened")),
@@ -111,13 +126,14 @@ struct Stage {
 
 impl Stage {
     fn set(parsed: &Parsed, place: &Place, slack: StandIn) -> Result<Self, Complaint> {
-        let config = if let Some(named) = parsed.value("--config") {
-            named.into()
-        } else {
-            let config = place.config();
-            configure(&config, true)?;
-            slack.offer_policy(true);
-            config
+        let own = place.config();
+        configure(&own, true)?;
+        let config = match parsed.value("--config") {
+            Some(named) => named.into(),
+            None => {
+                slack.offer_policy(true);
+                own
+            }
         };
         let random = |count| {
             let made = random::letters(count);

@@ -1,7 +1,8 @@
 //! The page: one file, what it shows as JSON, and what people do on it.
 //!
-//! Other websites in the same browser must neither read it nor click on it: only requests that name this very address
-//! as their host are answered, and only those of the page itself may change anything. Nothing comes from elsewhere.
+//! Other websites in the same browser must neither read it nor click on it, nor speak as the server to Slack: only
+//! requests that name this very address as their host, and no other site as where they come from, are answered; and
+//! only those of the page itself may change anything on it. Nothing comes from elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,20 +33,23 @@ pub enum Wish {
 }
 
 impl Slack {
-    /// Answers a request of the page; `None` for what is none of its.
+    /// Answers a request of the page, and of other websites; `None` for what is a call to Slack.
     pub(super) fn page(self: &Arc<Self>, request: &Request) -> Option<Response> {
-        let is_ours =
-            matches!(request.path(), "/" | "/state") || request.path().starts_with("/do/");
-        if !is_ours {
-            return None;
-        }
         let host = only(request, "host").unwrap_or_default();
         if !self.is_called(host) {
             return Some(refusal(421, "this is another address"));
         }
-        let near = only(request, "sec-fetch-site");
-        if near.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        let ours = format!("http://{host}");
+        let mut sites = request.header("sec-fetch-site");
+        if sites.any(|site| !matches!(site, "same-origin" | "none"))
+            || request.header("origin").any(|origin| origin != ours)
+        {
             return Some(refusal(403, "this comes from another site"));
+        }
+        let is_ours =
+            matches!(request.path(), "/" | "/state") || request.path().starts_with("/do/");
+        if !is_ours {
+            return None;
         }
         Some(match (request.method.as_str(), request.path()) {
             ("GET", "/") => html(),
@@ -59,7 +63,7 @@ impl Slack {
                 }
             }
             ("POST", path) => {
-                let from_page = only(request, "origin") == Some(&*format!("http://{host}"))
+                let from_page = only(request, "origin") == Some(&*ours)
                     && request.has_content_type("application/json");
                 let wish = serde_json::from_slice(&request.body).unwrap_or_default();
                 match path.strip_prefix("/do/") {
@@ -85,7 +89,7 @@ impl Slack {
             "ask" => self.wish(Wish::Ask(Risk::parse(text("risk")?)?))?,
             "policy" => {
                 let say_why = wish["sayWhy"].as_bool()?;
-                self.state().say_why.replace(say_why)?;
+                *self.state().say_why.as_mut()? = say_why;
                 self.wish(Wish::SayWhy(say_why))?;
             }
             "slack" => self.turn(text("mood")?)?,

@@ -34,19 +34,25 @@ impl Place {
     /// This directory, which stays.
     ///
     /// # Errors
-    /// It is not there and cannot be made.
+    /// It is not there and cannot be made; or it is in use by more than demos (`AlreadyExists`): what is pending there
+    /// is for real people to decide.
     pub fn at(dir: &Path) -> io::Result<Self> {
-        private().recursive(true).create(dir.join(".runbook"))?;
-        Ok(Self {
+        let place = Self {
             dir: dir.to_owned(),
             temporary: false,
-        })
+        };
+        private().recursive(true).create(dir)?;
+        match private().create(dir.join(".runbook")) {
+            Err(error) if !place.config().is_file() => Err(error),
+            Ok(()) | Err(_) => Ok(place),
+        }
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// The demo's configuration, which also says that this is a place of demos.
     pub fn config(&self) -> PathBuf {
         self.dir.join(".runbook/demo.yaml")
     }
