@@ -250,6 +250,32 @@ pub fn runbook(working_dir: &Path) -> Command {
     command
 }
 
+/// What another program makes of ours; `.ci/run` installs them all.
+pub fn other_program<const N: usize>(words: [&str; N], stdin: &str) -> Finished {
+    let mut command = Command::new(words[0]);
+    command
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}; see .ci/run", words[0]));
+    let mut input = child.stdin.take().expect("it is piped");
+    let text = stdin.to_owned();
+    // Aside, for the program may answer before it has read all.
+    let writer = thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().expect("it was started");
+    // It may not want all of it.
+    let _ = writer.join();
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Finished {
+        status: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
 /// A `runbook webhook` to be started.
 pub struct Builder {
     args: Vec<OsString>,

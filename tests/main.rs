@@ -34,6 +34,7 @@ mod home;
 mod journey;
 mod layout;
 mod listing;
+mod manifest;
 mod mentions;
 mod mutations;
 mod operations;

@@ -294,6 +294,33 @@ pub const COMMANDS: &[Command] = &[
         exits: PLAIN,
     },
     Command {
+        name: "manifest",
+        operand: Operand::None,
+        summary: "the Slack app, ready to paste",
+        about: "Prints the manifest of the Slack app as YAML: its scopes, its events, its Home tab and the addresses\n\
+                that Slack calls. Paste it at https://api.slack.com/apps, Create New App, From a manifest; or open\n\
+                the link in its first lines, which has it filled in. Scopes follow the configuration: approvers\n\
+                by group need usergroups:read.",
+        options: &[
+            Opt::new(
+                "--url",
+                "URL",
+                "where Slack reaches the server, such as https://runbook.example.com",
+            )
+            .key("webhook.publicUrl"),
+            Opt::new("--name", "NAME", "the app's name, up to 35 characters").default("Runbook"),
+            Opt::flag("--link", "print only the link"),
+            Opt::flag("--json", "print JSON, which Slack takes as well"),
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[],
+        examples: &[
+            "runbook manifest --url https://runbook.example.com",
+            "xdg-open \"$(runbook manifest --url https://runbook.example.com --link)\"",
+        ],
+        exits: PLAIN,
+    },
+    Command {
         name: "keygen",
         operand: Operand::None,
         summary: "makes the pair of keys for signed decisions",

@@ -9,6 +9,7 @@ mod keygen;
 mod list;
 mod listener;
 mod live_line;
+mod manifest;
 mod request;
 mod run;
 mod show;
@@ -60,6 +61,7 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "deny" => decide::decide(&parsed, &environment, Choice::Deny),
         "cancel" => decide::cancel(&parsed, &environment),
         "audit" => audit::run(&parsed, &environment),
+        "manifest" => manifest::run(&parsed, &environment),
         "keygen" => keygen::run(&parsed),
         #[cfg(feature = "demo")]
         "demo" => demo::run(&parsed, &environment),

@@ -27,6 +27,7 @@ use crate::effects::{Callbacks, Terms};
 use crate::logging::Format;
 use crate::outgoing::{Caller, Proxy};
 use crate::slack::api::{self, BotToken, Client};
+use crate::slack::manifest::{AppName, Needs, PublicUrl};
 use crate::slack::signature::SigningSecret;
 use crate::slack::text::Mention;
 use crate::store::Site;
@@ -71,6 +72,16 @@ pub struct ClientSettings {
     pub terms: Terms,
     /// The levels that need a human.
     pub require_approval: Vec<Risk>,
+    /// What the operator should know, though it stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// What the Slack app has to be.
+#[derive(Debug)]
+pub struct AppSettings {
+    pub name: AppName,
+    pub url: PublicUrl,
+    pub needs: Needs,
     /// What the operator should know, though it stops nothing.
     pub warnings: Vec<String>,
 }
@@ -237,6 +248,39 @@ pub fn client(
         verify_key: seal::verify_key(&sources)?,
         terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
+        warnings: file.warnings.clone(),
+    })
+}
+
+/// Settles what the Slack app has to be.
+///
+/// # Errors
+/// The address is missing, or anything is wrong in options, environment or file: exit 2.
+pub fn app(parsed: &Parsed, environment: &Environment) -> Result<AppSettings, Complaint> {
+    let mut file = find_file(parsed, environment)?;
+    // The app is made before there are secrets.
+    file.expand(environment, &[BOT_TOKEN, SIGNING_SECRET], &[])?;
+    let sources = Sources {
+        parsed,
+        environment,
+        file: &file,
+    };
+    if parsed.value("--url").is_none() && !file.has("webhook.publicUrl") {
+        return Err(
+            Complaint::usage("--url is missing: Slack has to know where the server is")
+                .hint("--url https://HOST, or webhook.publicUrl in the configuration"),
+        );
+    }
+    let policy = safety::policy(&file)?;
+    let groups = policy.levels.iter().any(|rule| !rule.groups.is_empty());
+    Ok(AppSettings {
+        name: sources.settle("--name", "a name of 1 to 35 characters", AppName::parse)?,
+        url: sources.settle(
+            "--url",
+            "https://HOST, without a query and without /slack",
+            PublicUrl::parse,
+        )?,
+        needs: if groups { Needs::Groups } else { Needs::Basics },
         warnings: file.warnings.clone(),
     })
 }

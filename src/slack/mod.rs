@@ -5,6 +5,7 @@ pub mod dialog;
 pub mod event;
 pub mod home;
 pub mod interaction;
+pub mod manifest;
 pub mod mention;
 pub mod message;
 pub mod notice;
