@@ -31,6 +31,7 @@ mod edge;
 mod events;
 mod groups;
 mod home;
+mod init;
 mod journey;
 mod layout;
 mod listing;

@@ -294,6 +294,21 @@ pub const COMMANDS: &[Command] = &[
         exits: PLAIN,
     },
     Command {
+        name: "init",
+        operand: Operand::None,
+        summary: "writes a commented configuration file",
+        about: "Writes .runbook/config.yaml, or the file that --config names: every setting with its meaning and its\n\
+                default, commented out, so that it changes nothing until it is edited. Only its owner may read it,\n\
+                for it may come to hold secrets. A file that is there is never overwritten.",
+        options: &[QUIET_LOG_LEVEL],
+        variables: &[],
+        examples: &[
+            "runbook init",
+            "runbook init --config /etc/runbook/config.yaml",
+        ],
+        exits: PLAIN,
+    },
+    Command {
         name: "manifest",
         operand: Operand::None,
         summary: "the Slack app, ready to paste",

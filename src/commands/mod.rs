@@ -5,6 +5,7 @@ mod decide;
 #[cfg(feature = "demo")]
 mod demo;
 mod desk;
+mod init;
 mod keygen;
 mod list;
 mod listener;
@@ -61,6 +62,7 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "deny" => decide::decide(&parsed, &environment, Choice::Deny),
         "cancel" => decide::cancel(&parsed, &environment),
         "audit" => audit::run(&parsed, &environment),
+        "init" => init::run(&parsed, &environment),
         "manifest" => manifest::run(&parsed, &environment),
         "keygen" => keygen::run(&parsed),
         #[cfg(feature = "demo")]

@@ -6,6 +6,8 @@ pub struct Key {
     /// Sections and name; `*` stands for `default` and the risk levels.
     pub path: &'static str,
     pub default: &'static str,
+    /// What the file that `runbook init` writes shows where the default is no value that could stand there.
+    pub example: Option<&'static str>,
     pub help: &'static str,
 }
 
@@ -20,37 +22,37 @@ pub const KEYS: &[Key] = &[
         "incident.slack.botToken",
         "",
         "the bot token; SLACK_BOT_TOKEN comes first",
-    ),
+    ).example("${SLACK_BOT_TOKEN}"),
     key(
         "incident.slack.signingSecret",
         "",
         "the signing secret, or a list of them; SLACK_SIGNING_SECRET comes first",
-    ),
+    ).example("${SLACK_SIGNING_SECRET}"),
     key(
         "incident.slack.defaultChannel",
         "",
         "the channel for messages, by name or id; SLACK_DEFAULT_CHANNEL comes first",
-    ),
+    ).example("C0123ABCDEF"),
     key(
         "incident.slack.approvalChannel",
         "",
         "the channel for requests, if it is another one",
-    ),
+    ).example("C0123ABCDEF"),
     key(
         "incident.slack.appId",
         "any",
         "the one Slack app (A…) whose clicks count",
-    ),
+    ).example("A0123ABCDEF"),
     key(
         "incident.slack.teamId",
         "any",
         "the one workspace (T…) whose clicks count",
-    ),
+    ).example("T0123ABCDEF"),
     key(
         "safety.approvers.*.users",
         "anyone",
         "Slack user ids of who may decide, for a level or for all of them",
-    ),
+    ).example("[U0123ABCDEF]"),
     key(
         "safety.approvers.*.minApprovals",
         "1",
@@ -65,7 +67,7 @@ pub const KEYS: &[Key] = &[
         "safety.approvers.*.groups",
         "[]",
         "Slack user groups (S…) whose members may decide, too",
-    ),
+    ).example("[S0123ABCDEF]"),
     key(
         "safety.approvers.*.allowGuests",
         "true",
@@ -95,19 +97,19 @@ pub const KEYS: &[Key] = &[
         "safety.requireApproval",
         "all levels",
         "which levels need a human; requests of the others are approved by policy:auto",
-    ),
+    ).example("[low, medium, high, critical]"),
     key(
         "safety.maxMutationsPerSession",
         "",
         "the RunbookAI agent's own",
-    ),
+    ).example("10"),
     key(
         "safety.cooldownBetweenCriticalMs",
         "",
         "the RunbookAI agent's own",
-    ),
-    key("safety.skipApproval", "", "the RunbookAI agent's own"),
-    key("safety.blockedOperations", "", "the RunbookAI agent's own"),
+    ).example("60000"),
+    key("safety.skipApproval", "", "the RunbookAI agent's own").example("[]"),
+    key("safety.blockedOperations", "", "the RunbookAI agent's own").example("[]"),
     key(
         "approvals.mention",
         "[]",
@@ -127,7 +129,7 @@ pub const KEYS: &[Key] = &[
         "approvals.auditDir",
         "beside the pending directory",
         "the directory of the audit log, approvals.jsonl",
-    ),
+    ).example(".runbook/audit"),
     key(
         "approvals.auditFileBytes",
         "67108864",
@@ -137,12 +139,12 @@ pub const KEYS: &[Key] = &[
         "approvals.signKey",
         "",
         "file of the key that decisions are signed with; --sign-key comes first",
-    ),
+    ).example(".runbook/decisions.key"),
     key(
         "approvals.verifyKey",
         "",
         "file of the key that approvals must be signed by for run, wait, show and request; --verify-key comes first",
-    ),
+    ).example(".runbook/decisions.key.pub"),
     key(
         "webhook.host",
         "0.0.0.0",
@@ -226,7 +228,15 @@ const fn key(path: &'static str, default: &'static str, help: &'static str) -> K
     Key {
         path,
         default,
+        example: None,
         help,
+    }
+}
+
+impl Key {
+    const fn example(mut self, value: &'static str) -> Self {
+        self.example = Some(value);
+        self
     }
 }
 

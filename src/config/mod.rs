@@ -7,10 +7,12 @@ mod file;
 mod keys;
 mod safety;
 mod seal;
+mod template;
 
 pub use environment::{Environment, ignores, station, working_directory};
 pub use keys::{KEYS, Key};
 pub use seal::make_key_pair;
+pub use template::write_template;
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -442,13 +444,17 @@ fn utf8<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, Complaint> {
         .ok_or_else(|| Complaint::usage(format!("the value of {name} is not UTF-8")))
 }
 
+/// The file that the option or the variable names.
+fn named_file<'a>(parsed: &'a Parsed, environment: &'a Environment) -> Option<&'a Path> {
+    let variable = environment.os_value("RUNBOOK_CONFIG");
+    let named = parsed.value("--config");
+    named.or(variable.map(OsString::as_os_str)).map(Path::new)
+}
+
 /// The file that was named, or the first that is there; an empty one when there is none.
 fn find_file(parsed: &Parsed, environment: &Environment) -> Result<ConfigFile, Complaint> {
-    if let Some(path) = parsed.value("--config").or(environment
-        .os_value("RUNBOOK_CONFIG")
-        .map(OsString::as_os_str))
-    {
-        return ConfigFile::read(Path::new(path));
+    if let Some(path) = named_file(parsed, environment) {
+        return ConfigFile::read(path);
     }
     let home = environment
         .os_value("HOME")
