@@ -261,6 +261,37 @@ fn each_is_posted_once_by(servers: usize) {
 }
 
 #[test]
+fn thousands_that_expire_together_hold_up_neither_a_new_request_nor_what_a_dead_server_owed() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    for n in 0..2000 {
+        let mut expired = sample(&format!("apr-old-{n}"));
+        expired["expiresAt"] = json!("2024-01-15T15:35:00Z");
+        write_approval(&dir, &expired);
+    }
+    let mut orphan = sample("apr-orphan");
+    orphan["status"] = json!("denied");
+    orphan["decidedAt"] = json!("2024-01-15T15:30:45Z");
+    orphan["decidedBy"] = json!({"id": "U1", "username": "alice", "name": "Alice"});
+    let since = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    orphan["effectsOwed"] = json!([{"effect": "updateMessage", "owner": "adeadserversname",
+        "since": since, "route": {"channel": "C0ORPHANS", "ts": "1705333800.000100"}}]);
+    write_approval(&dir, &orphan);
+    write_approval(&dir, &dropped("apr-new", "C0DEPLOYS"));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let update = |call: &Call| call.body["channel"] == "C0ORPHANS";
+    eventually("both to be done", SOON * 4, || {
+        let updated = slack.done("chat.update").iter().any(update);
+        (updated && posted(&slack) == ["apr-new"]).then_some(())
+    });
+    let health = server.get("/health").json();
+    assert!(
+        health["pendingApprovals"].as_u64().unwrap() > 1,
+        "they waited for all that expired: {health}"
+    );
+    server.kill();
+}
+
+#[test]
 fn two_servers_post_each_of_twenty_requests_once() {
     each_is_posted_once_by(2);
 }

@@ -18,6 +18,9 @@ use crate::store::{Caution, Chore, Deferred, MessagePath, StoreError, adopt, exp
 const PERIOD: Duration = Duration::from_millis(500);
 /// How often we look for the approval of a click that waits.
 const SHORT_PERIOD: Duration = Duration::from_millis(100);
+/// How long one kind of chore goes on while another waits for its turn. Rounds of all of them stay
+/// well below the two seconds in which a request is to be shown.
+const TURN: Duration = Duration::from_millis(400);
 /// How long something rests that could not be done.
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long an approval may come after a click on it: the RunbookAI agent posts before it writes.
@@ -45,11 +48,7 @@ impl Effects {
         for deferred in &waiting {
             self.reconsider(deferred, Word::NotAsked);
         }
-        sweeper.pause = if waiting.is_empty() {
-            PERIOD
-        } else {
-            SHORT_PERIOD
-        };
+        let mut is_behind = !waiting.is_empty();
         let remind_before = self.terms().remind_before();
         let chores = self.store.chores(clock::now(), remind_before);
         match &chores {
@@ -59,8 +58,9 @@ impl Effects {
             Ok(_) | Err(_) => {}
         }
         sweeper.blind = chores.is_err();
-        let started = clock::tick();
-        sweeper.failed.retain(|_, again| started < *again);
+        let now = clock::tick();
+        sweeper.failed.retain(|_, again| now < *again);
+        let (mut orphans, mut routine) = (Vec::new(), Vec::new());
         for chore in chores.unwrap_or_default() {
             match chore {
                 Chore::AgentNotified {
@@ -73,21 +73,42 @@ impl Effects {
                 Chore::AgentNotified { id, .. } => log::info!(approvalId:% = id; "Agent notified"),
                 // This is told once, however long the others take.
                 Chore::Adopt(id) => drop(sweeper.to_adopt.insert(id)),
-                // What is left is due again the next time.
-                _ if started.elapsed() > PERIOD => {}
-                Chore::Expire(id) => sweeper.attempt(id, "expire", |id| self.expire(id)),
-                Chore::Remind(id) => {
-                    sweeper.attempt(id, "remind of", |id| self.remind(id, remind_before));
-                }
-                Chore::Archive(id) => {
-                    // Nobody is to see it any more.
-                    sweeper.unseen.remove(&id);
-                    sweeper.attempt(id, "archive", |id| self.store.archive(id));
-                }
-                Chore::TakeOver(id) => sweeper.attempt(id, "take over", |id| self.take_over(id)),
+                Chore::TakeOver(id) => orphans.push(id),
+                Chore::Expire(_) | Chore::Remind(_) | Chore::Archive(_) => routine.push(chore),
             }
         }
-        self.adopt_all(sweeper, started);
+        // Thousands that expire together must not keep a new request, or what a dead server owed.
+        let mut turn = Turn::begin();
+        for id in orphans.into_iter().take_while(|_| turn.goes_on()) {
+            sweeper.attempt(id, "take over", |id| self.take_over(id));
+        }
+        is_behind |= turn.is_over();
+        self.adopt_all(sweeper);
+        let mut turn = Turn::begin();
+        for chore in routine.into_iter().take_while(|_| turn.goes_on()) {
+            self.do_routine(sweeper, chore, remind_before);
+        }
+        is_behind |= turn.is_over();
+        sweeper.pause = if is_behind { SHORT_PERIOD } else { PERIOD };
+    }
+
+    /// Does what comes of time alone.
+    fn do_routine(&self, sweeper: &mut Sweeper, chore: Chore, remind_before: Duration) {
+        match chore {
+            Chore::Expire(id) => sweeper.attempt(id, "expire", |id| self.expire(id)),
+            Chore::Remind(id) => {
+                sweeper.attempt(id, "remind of", |id| self.remind(id, remind_before));
+            }
+            Chore::Archive(id) => {
+                // Nobody is to see it any more.
+                sweeper.unseen.remove(&id);
+                sweeper.attempt(id, "archive", |id| self.store.archive(id));
+            }
+            Chore::Adopt(_)
+            | Chore::TakeOver(_)
+            | Chore::AgentNotified { .. }
+            | Chore::PendingChanged => {}
+        }
     }
 
     fn expire(&self, id: &ApprovalId) -> Result<(), StoreError> {
@@ -117,15 +138,16 @@ impl Effects {
     }
 
     /// Shows those requests in Slack that were only dropped into the store.
-    fn adopt_all(&self, sweeper: &mut Sweeper, started: Instant) {
+    fn adopt_all(&self, sweeper: &mut Sweeper) {
         let terms = self.terms();
         if !Arc::ptr_eq(&terms, &sweeper.terms) {
             sweeper.terms = Arc::clone(&terms);
             sweeper.to_adopt.extend(sweeper.unseen.drain());
         }
         let mut unseen = 0;
+        let mut turn = Turn::begin();
         for id in std::mem::take(&mut sweeper.to_adopt) {
-            if started.elapsed() > PERIOD || sweeper.is_resting(&id) {
+            if !turn.goes_on() || sweeper.is_resting(&id) {
                 sweeper.to_adopt.insert(id);
                 continue;
             }
@@ -252,6 +274,32 @@ impl Drop for Mark<'_> {
     fn drop(&mut self) {
         let mut marked = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         marked.remove(self.name);
+    }
+}
+
+/// One kind of chore's turn: it ends in time, and what is left of the kind is due again.
+struct Turn {
+    end: Instant,
+    over: bool,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Self {
+            end: clock::tick() + TURN,
+            over: false,
+        }
+    }
+
+    /// Whether there is time for another.
+    fn goes_on(&mut self) -> bool {
+        self.over |= clock::tick() > self.end;
+        !self.over
+    }
+
+    /// Whether there was none for something.
+    fn is_over(&self) -> bool {
+        self.over
     }
 }
 
