@@ -638,6 +638,43 @@ fn a_call_that_fails_once_is_an_honest_answer_and_nothing_half_done() {
 }
 
 #[test]
+fn as_long_as_a_call_fails_clicks_are_refused_and_health_says_why() {
+    for (inject, why) in [
+        ("fsync:error=EIO", "input/output error"),
+        ("rename:error=EIO", "input/output error"),
+        ("fstat,statx,newfstatat:error=EIO", "input/output error"),
+        ("write:error=ENOSPC", "no space left on device"),
+        ("flock:error=ENOLCK", "no locks available"),
+    ] {
+        let dir = Scratch::new();
+        write_approval(&dir, &sample("apr-1"));
+        let server = Server::builder().dir(&dir).start();
+        server.expect_errors();
+        assert_eq!(server.get("/health").status, 200);
+        let Some(strace) = Strace::attach(&server, inject) else {
+            return;
+        };
+        let click = Click::approve("apr-1").payload();
+        assert_eq!(server.interact(&click).status, 500, "{inject}");
+        assert_eq!(read_approval(&dir, "apr-1")["status"], "pending");
+        // What was proven a moment ago is believed for that long.
+        let sick = eventually("health to say so", SOON, || {
+            let health = server.get("/health");
+            (health.status == 503).then(|| health.text().to_owned())
+        });
+        assert!(sick.contains(why), "{inject}: {sick}");
+        drop(strace);
+        eventually("health to be well again", SOON, || {
+            (server.get("/health").status == 200).then_some(())
+        });
+        assert_eq!(server.interact(&click).status, 200, "{inject}");
+        eventually("no temporary to be left", SOON, || {
+            temporaries(&dir).is_empty().then_some(())
+        });
+    }
+}
+
+#[test]
 fn a_decision_whose_directory_cannot_be_synced_stands_is_told_as_a_failure_and_has_its_effects() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     write_approval(&dir, &sample("apr-1"));

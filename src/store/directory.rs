@@ -27,6 +27,8 @@ use crate::complaint::reason;
 
 /// How often an id may have been used, as far as we look.
 const REUSED: usize = 16;
+/// What is written to prove that: an empty file can often be made on a disk that is full.
+const PAGE: [u8; 4096] = [b' '; 4096];
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
 
@@ -370,6 +372,20 @@ impl Directory {
         runbookai::intent_file(&self.path, id)
     }
 
+    /// Does whatever a decision takes: a disk may refuse the sync or the rename alone.
+    fn rehearse(&self) -> io::Result<()> {
+        let (temporary, name) = (self.temporary(), self.temporary());
+        let probe = self.path.join(&name);
+        let like = self.path.metadata()?;
+        let written = durable::replace(&self.path, &name, &temporary, &PAGE, Some(&like))?;
+        let read = durable::read(&probe);
+        std::fs::remove_file(&probe)?;
+        match (read?, written) {
+            (_, Durability::Durable) => Ok(()),
+            (_, Durability::Unsynced(error)) => Err(error),
+        }
+    }
+
     /// A name that no other thread or process uses.
     fn temporary(&self) -> String {
         format!(
@@ -542,19 +558,15 @@ impl Store for Directory {
         if proven.is_some_and(|at| clock::tick().duration_since(at) < PROOF) {
             return Ok(());
         }
-        for (folder, what) in [
-            (&*self.path, "write to the pending directory"),
-            (
-                self.audit.folder(),
-                "write to the directory of the audit log",
-            ),
-        ] {
-            // A page of bytes: an empty file can often be made on a disk that is full.
-            let probe = folder.join(self.temporary());
-            let written = std::fs::write(&probe, [b' '; 4096]);
-            let removed = std::fs::remove_file(&probe);
-            written.and(removed).map_err(io_error(what))?;
-        }
+        self.locks.prove()?;
+        self.rehearse()
+            .map_err(io_error("write to the pending directory"))?;
+        let probe = self.audit.folder().join(self.temporary());
+        let written = std::fs::write(&probe, PAGE);
+        let removed = std::fs::remove_file(&probe);
+        let added = written.and(removed);
+        added.map_err(io_error("write to the directory of the audit log"))?;
+        self.audit.prepare()?;
         *proven = Some(clock::tick());
         Ok(())
     }

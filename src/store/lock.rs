@@ -74,6 +74,19 @@ impl Locks {
         }
     }
 
+    /// Proves that locks can be taken at all.
+    ///
+    /// # Errors
+    /// `Io` when a lock file cannot be opened or locked.
+    pub(super) fn prove(&self) -> Result<(), StoreError> {
+        let file = self.open("00").map_err(failed)?;
+        match FileExt::try_lock_exclusive(&file) {
+            Err(error) if !is_contended(&error) => Err(failed(error)),
+            // Somebody holds it, so it can be held.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Announces a living process. The lock goes when the guard does, or the process.
     ///
     /// # Errors

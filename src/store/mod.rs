@@ -99,7 +99,7 @@ pub trait Store: Send + Sync {
     /// When the store cannot be listed.
     fn census(&self) -> Result<Census, StoreError>;
 
-    /// Proves that approvals can be written now.
+    /// Proves that approvals can be written now, and the audit log added to.
     ///
     /// # Errors
     /// What stands in the way.
