@@ -272,7 +272,14 @@ fn verify_names_the_first_line_that_was_touched() {
     let whole = fs::read_to_string(file(&dir)).unwrap();
     let kept: Vec<&str> = whole.lines().collect();
     assert_eq!(kept.len(), 6);
-    let cases: [(&str, Vec<String>, usize); 5] = [
+    let cases: [(&str, Vec<String>, usize); 8] = [
+        (
+            "the last line cut off",
+            vec![whole[..whole.len() - 20].to_owned()],
+            6,
+        ),
+        ("something added", vec![format!("{whole}garbage")], 7),
+        ("other line ends", vec![whole.replace('\n', "\r\n")], 1),
         (
             "a changed word",
             vec![whole.replacen("approved", "denied", 1)],
@@ -373,7 +380,11 @@ fn half_a_line_of_a_dead_process_is_removed_and_nothing_else() {
         .open(file(&dir))
         .unwrap();
     log.write_all(b"{\"seq\":3,\"prev\":\"00").unwrap();
-    assert_eq!(audit(&dir, &["verify"]).0, Some(0));
+    let (status, _, complaint) = audit(&dir, &["verify"]);
+    assert_eq!(status, Some(1), "{complaint}");
+    assert!(complaint.contains("line 3: it has no end"), "{complaint}");
+    // Whoever prints it gets whole lines only.
+    assert_eq!(audit(&dir, &["--json"]).1.lines().count(), 2);
     write_approval(&dir, &sample("apr-2"));
     Client::new(["approve", "apr-2"]).dir(&dir).finish();
     assert_eq!(lines(&dir).len(), 4);
@@ -482,4 +493,27 @@ fn a_log_that_cannot_be_added_to_is_told_by_health_and_caught_up_with() {
         std::thread::sleep(SOON);
     }
     assert_eq!(events(&dir, "apr-1"), ["requested", "decided"]);
+}
+
+#[test]
+fn a_log_that_is_verified_while_it_is_added_to_and_put_away_is_never_called_broken() {
+    let dir = Scratch::new();
+    let config = "approvals:\n  auditFileBytes: 4096\n";
+    let server = Server::builder().dir(&dir).config(config).start();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..300 {
+                let click = Click::approve(&format!("apr-nowhere-{n}"));
+                assert_eq!(server.interact(&click.payload()).status, 200);
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        let mut looks = 0;
+        while looks < 20 || !done.load(std::sync::atomic::Ordering::Acquire) {
+            let (status, _, complaint) = audit(&dir, &["verify"]);
+            assert_eq!(status, Some(0), "{complaint}");
+            looks += 1;
+        }
+    });
 }

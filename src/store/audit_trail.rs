@@ -2,19 +2,27 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::audit::{BEGINNING, NAME, body_of_line, hex};
 use crate::approval::{Entry, parse_object};
+use crate::clock;
 
 /// Longest line that is read, in bytes. Ours are shorter than 16 KiB, but for large policies.
 const LONGEST: u64 = 4 << 20;
+
+/// How long a line may take to be written.
+const WRITING: Duration = Duration::from_secs(1);
 
 /// One line of the log.
 #[derive(Debug)]
@@ -26,7 +34,7 @@ pub struct Line {
 }
 
 /// What holds of a whole chain.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Chain {
     pub files: usize,
     pub lines: u64,
@@ -36,6 +44,8 @@ pub struct Chain {
     /// The SHA-256 of the last line, in hex: whoever has noted it will see when lines go missing at the
     /// end.
     pub head: String,
+    /// Half a line at the very end.
+    pub torn: Option<Broken>,
 }
 
 /// Where the log is not what it should be.
@@ -61,21 +71,22 @@ pub enum Unread {
     Io { file: PathBuf, error: io::Error },
 }
 
-/// Checks the log in `folder` from its first line on. Half a line at the very end is being written, and
-/// is left out.
+/// Checks the log in `folder` from its first line on. Half a line at the very end may be about to be
+/// written, so it is looked at again for a while before it counts as broken.
 ///
 /// # Errors
 /// `Broken` names the first line that does not follow from the one before it.
 pub fn verify(folder: &Path) -> Result<Chain, Unread> {
     let mut broken = None;
-    let chain = read(folder, &mut |_, flaw| {
+    let mut chain = read(folder, &mut |_, flaw| {
         broken = broken.take().or(flaw);
     })?;
+    let broken = broken.or(chain.torn.take());
     broken.map_or(Ok(chain), |broken| Err(Unread::Broken(broken)))
 }
 
 /// Reads the log in `folder` from its first line on, calling `each` for every line, with what is wrong
-/// with its place in the chain, if anything is.
+/// with its place in the chain, if anything is. Half a line at the very end is none.
 ///
 /// # Errors
 /// It cannot be read to its end.
@@ -84,10 +95,20 @@ pub fn read(folder: &Path, each: &mut dyn FnMut(Line, Option<Broken>)) -> Result
         let file = file.to_owned();
         move |error| Unread::Io { file, error }
     };
-    let mut files = ordered(folder).map_err(failed(folder))?;
     let current = folder.join(NAME);
-    if current.exists() {
-        files.push(current.clone());
+    // First, so that whoever puts it away meanwhile does not hide it between the two looks.
+    let newest = open(&current).map_err(failed(&current))?;
+    let mut files = Vec::new();
+    for path in ordered(folder).map_err(failed(folder))? {
+        let file = open(&path).map_err(failed(&path))?;
+        files.extend(file.map(|file| (path, file)));
+    }
+    if let Some(newest) = newest {
+        let own = identity(&newest).map_err(failed(&current))?;
+        let is_it = |(_, file): &(PathBuf, File)| identity(file).is_ok_and(|it| it == own);
+        if !files.iter().any(is_it) {
+            files.push((current.clone(), newest));
+        }
     }
     let mut chain = Chain {
         files: files.len(),
@@ -95,30 +116,77 @@ pub fn read(folder: &Path, each: &mut dyn FnMut(Line, Option<Broken>)) -> Result
         first: 0,
         last: 0,
         head: digits(&BEGINNING),
+        torn: None,
     };
-    for path in &files {
-        let mut reader = BufReader::new(File::open(path).map_err(failed(path))?);
+    for (path, file) in files {
+        let mut reader = BufReader::new(file);
+        let mut start = 0;
         for number in 1.. {
-            let mut bytes = Vec::new();
-            let mut limited = (&mut reader).take(LONGEST);
-            limited
-                .read_until(b'\n', &mut bytes)
-                .map_err(failed(path))?;
-            if bytes.is_empty() || (bytes.last() != Some(&b'\n') && *path == current) {
+            let is_newest = path == current;
+            let bytes = next_line(&mut reader, start, is_newest).map_err(failed(&path))?;
+            start += bytes.len() as u64;
+            let broken = |why| Broken {
+                file: path.clone(),
+                line: number,
+                why,
+            };
+            if bytes.is_empty() {
+                break;
+            }
+            if is_newest && bytes.last() != Some(&b'\n') {
+                chain.torn = Some(broken("it has no end: cut off, or left by a process that died; whoever adds the next line removes it".into()));
                 break;
             }
             let (line, flaw) = chain.take(&bytes);
-            each(
-                line,
-                flaw.map(|why| Broken {
-                    file: path.clone(),
-                    line: number,
-                    why,
-                }),
-            );
+            each(line, flaw.map(broken));
         }
     }
     Ok(chain)
+}
+
+/// Opens a file of the log without waiting for a pipe; `None` when it is gone.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    Ok(Some(file))
+}
+
+/// Device and inode.
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The line that begins there, with its end; nothing at the file's end. In the newest file it may be
+/// about to get its end, which is waited for.
+fn next_line(file: &mut BufReader<File>, start: u64, is_newest: bool) -> io::Result<Vec<u8>> {
+    let deadline = clock::tick() + WRITING;
+    loop {
+        let mut bytes = Vec::new();
+        file.take(LONGEST).read_until(b'\n', &mut bytes)?;
+        let is_whole = bytes.is_empty() || bytes.last() == Some(&b'\n');
+        if is_whole || !is_newest || clock::tick() >= deadline {
+            return Ok(bytes);
+        }
+        thread::sleep(WRITING / 20);
+        file.seek(SeekFrom::Start(start))?;
+    }
 }
 
 /// What the chain says of a line.
@@ -137,6 +205,9 @@ impl Chain {
         let place = fields.as_ref().ok().map(Place::deserialize);
         let flaw = match (&fields, &place) {
             _ if line.is_none() => Some("it has no end".to_owned()),
+            _ if text.ends_with(b"\r") => {
+                Some("it ends in a carriage return, which is none of ours".into())
+            }
             (Err(damage), _) => Some(damage.to_string()),
             (_, Some(Ok(place))) => self.flaw(place),
             (_, Some(Err(error))) => Some(format!("it has no place in the chain: {error}")),
@@ -166,7 +237,7 @@ impl Chain {
             }
             (0, _) => None,
             _ if place.prev != self.head => {
-                Some("its prev is not the SHA-256 of the line before it".into())
+                Some("its prev is not the SHA-256 of the line before it: that was changed, or one between them is missing".into())
             }
             (_, seq) if seq != last + 1 => Some(format!("its seq is {seq}, after {last}")),
             _ => None,
