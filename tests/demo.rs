@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{BufReader, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Errand, RawRequest, Scratch, eventually, runbook};
+use crate::witness::is_excused;
 
 const SOON: Duration = Duration::from_secs(10);
 const ALICE: &str = "U061F7AUR";
@@ -413,6 +415,29 @@ fn every_message_in_every_state_is_what_slack_takes() {
     for sample in samples {
         assert_eq!(sample["problem"], Value::Null, "{sample:#}");
     }
+    demo.end();
+}
+
+/// The stand-in's rules are ours; the SDK's are not.
+#[test]
+fn slacks_own_sdk_builds_every_block_of_every_message_just_so() {
+    if is_excused() {
+        return;
+    }
+    let demo = Demo::start(&["--preview"]);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk_blocks.py");
+    let mut python = Command::new("python3");
+    python.arg(script).stdin(Stdio::piped());
+    let mut sdk = python.stdout(Stdio::piped()).spawn().unwrap();
+    let mut samples = sdk.stdin.take().unwrap();
+    samples
+        .write_all(demo.state().to_string().as_bytes())
+        .unwrap();
+    drop(samples);
+    let built = sdk.wait_with_output().unwrap();
+    assert!(built.status.success(), "python3 with slack_sdk refuses");
+    let count = String::from_utf8(built.stdout).unwrap();
+    assert!(count.trim().parse::<u32>().unwrap() > 100, "{count}");
     demo.end();
 }
 

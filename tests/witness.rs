@@ -17,7 +17,7 @@ struct Testimony {
 }
 
 /// Whether this machine is excused from having Python and the SDK.
-fn is_excused() -> bool {
+pub fn is_excused() -> bool {
     std::env::var_os("RUNBOOK_SKIP_WITNESS").is_some_and(|value| !value.is_empty())
 }
 

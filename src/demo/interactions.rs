@@ -263,7 +263,7 @@ mod tests {
         let [alice, ..] = PEOPLE;
         let clicked = slack.slack.click(alice, Some("1.2"), "b", "approve");
         assert_eq!(clicked, Some(()));
-        let pressed = |state: &crate::demo::stand_in::State| {
+        let pressed = |state: &crate::demo::state::State| {
             (state.version, state.channel.presses[0].trouble.clone())
         };
         let (seen, trouble) = slack.slack.news(None, PATIENCE, pressed);

@@ -12,7 +12,9 @@ mod page;
 mod people;
 mod place;
 mod preview;
+mod review;
 pub mod stand_in;
+mod state;
 pub mod story;
 mod web_api;
 

@@ -3,69 +3,28 @@
 //! It keeps every call, answers as Slack answers, and can be told to fail. Dropping it closes the listener and every
 //! connection, and ends their threads.
 
-use std::collections::HashMap;
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fmt, io};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use super::call::Call;
-use super::channel::Channel;
 use super::http::Line;
 use super::interactions::App;
 use super::page::Wish;
 use super::people::Person;
-use super::preview::Sample;
-use super::web_api::not_ok;
+pub use super::state::{Failure, Guest, TOKEN, Times};
+use super::state::{Reply, State};
 use crate::slack::dialog::INPUT;
-use crate::webhook::Response;
-
-/// The bot token that a fresh stand-in accepts.
-pub const TOKEN: &str = "xoxb-test-token";
 
 /// Slack on a port of its own.
 pub struct StandIn {
     pub(super) slack: Arc<Slack>,
     listener: Option<JoinHandle<()>>,
-}
-
-/// A way for Slack to fail.
-#[derive(Clone, Copy, Debug)]
-pub enum Failure {
-    RateLimited {
-        retry_after_seconds: u64,
-    },
-    /// This HTTP status, with a body that is not JSON.
-    Status(u16),
-    /// HTTP 200 with `"ok": false` and this error.
-    NotOk(&'static str),
-    /// No answer until [`StandIn::recover`] or drop, which close the connection.
-    Hang,
-    /// What Slack would have answered, but not before [`StandIn::recover`].
-    Late,
-    /// HTTP 200 with a page of HTML.
-    Garbage,
-    CloseWithoutAnswer,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RateLimited {
-                retry_after_seconds,
-            } => write!(f, "429, try again in {retry_after_seconds} s"),
-            Self::Status(status) => status.fmt(f),
-            Self::NotOk(error) => f.write_str(error),
-            Self::Hang | Self::Late => f.write_str("no answer yet"),
-            Self::Garbage => f.write_str("200, but a page"),
-            Self::CloseWithoutAnswer => f.write_str("closed"),
-        }
-    }
 }
 
 /// Answers that are held back until this is dropped.
@@ -80,24 +39,6 @@ impl Drop for Held<'_> {
         state.held.retain(|method| *method != self.method);
         self.slack.changed.notify_all();
     }
-}
-
-/// What `users.info` says of a guest.
-#[derive(Clone, Copy, Debug)]
-pub enum Guest {
-    /// Of several channels: `is_restricted`.
-    Multi,
-    /// Of one channel: both flags.
-    Single,
-    /// It says neither of the two flags.
-    Unsaid,
-}
-
-/// How many calls a failure meets.
-#[derive(Clone, Copy, Debug)]
-pub enum Times {
-    Next(usize),
-    Forever,
 }
 
 impl StandIn {
@@ -320,58 +261,6 @@ pub(super) struct Slack {
     changed: Condvar,
 }
 
-/// How Slack is.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mood {
-    Works,
-    Limits,
-    Fails,
-    Hangs,
-}
-
-pub(super) struct State {
-    pub(super) token: String,
-    pub(super) calls: Vec<Call>,
-    pub(super) answers: HashMap<String, Value>,
-    pub(super) groups: HashMap<String, Vec<String>>,
-    pub(super) guests: HashMap<String, Guest>,
-    /// What people see.
-    pub(super) channel: Channel,
-    /// Grows whenever anything changes that the page shows.
-    pub(super) version: u64,
-    pub(super) mood: Mood,
-    /// Whether a denial has to say why; `None` when the page cannot change it.
-    pub(super) say_why: Option<bool>,
-    /// What the page shows when no server is there.
-    pub(super) samples: Option<Vec<Sample>>,
-    app: Option<Arc<App>>,
-    wishes: Option<Sender<Wish>>,
-    planned: Vec<Planned>,
-    /// Channels about which every call hangs.
-    hanging: Vec<&'static str>,
-    held: Vec<&'static str>,
-    recoveries: u64,
-    connections: HashMap<u64, TcpStream>,
-    accepted: u64,
-    stopped: bool,
-}
-
-struct Planned {
-    method: Option<&'static str>,
-    failure: Failure,
-    times: Times,
-}
-
-enum Reply {
-    Answer(Response),
-    /// Nothing until there were more recoveries than this.
-    Hang(u64),
-    /// This, once there were more recoveries than that.
-    Late(Response, u64),
-    Close,
-}
-
 impl Slack {
     /// A test that panicked under the lock leaves the state whole, so poisoning means nothing here.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -495,120 +384,5 @@ impl Slack {
     fn wait_for_recovery(&self, recoveries: u64) {
         let waiting = |state: &mut State| state.recoveries == recoveries && !state.stopped;
         drop(self.changed.wait_while(self.state(), waiting));
-    }
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            token: TOKEN.to_owned(),
-            calls: Vec::new(),
-            answers: HashMap::new(),
-            groups: HashMap::new(),
-            guests: HashMap::new(),
-            channel: Channel::default(),
-            version: 0,
-            mood: Mood::Works,
-            say_why: None,
-            samples: None,
-            app: None,
-            wishes: None,
-            planned: Vec::new(),
-            hanging: Vec::new(),
-            held: Vec::new(),
-            recoveries: 0,
-            connections: HashMap::new(),
-            accepted: 0,
-            stopped: false,
-        }
-    }
-}
-
-impl State {
-    fn calls_of(&self, method: &str) -> Vec<Call> {
-        let of_method = self.calls.iter().filter(|call| call.method == method);
-        of_method.cloned().collect()
-    }
-
-    pub(super) fn recover(&mut self) {
-        self.planned.clear();
-        self.hanging.clear();
-        self.recoveries += 1;
-    }
-
-    pub(super) fn plan(&mut self, method: Option<&'static str>, failure: Failure, times: Times) {
-        self.planned.push(Planned {
-            method,
-            failure,
-            times,
-        });
-    }
-
-    fn next_failure(&mut self, method: &str) -> Option<Failure> {
-        self.planned
-            .retain(|planned| !matches!(planned.times, Times::Next(0)));
-        let planned = self
-            .planned
-            .iter_mut()
-            .find(|planned| planned.method.is_none_or(|only| only == method))?;
-        if let Times::Next(left) = &mut planned.times {
-            *left -= 1;
-        }
-        Some(planned.failure)
-    }
-
-    fn reply(&mut self, call: &mut Call) -> Reply {
-        let failure = if self.hanging.contains(&call.argument("channel")) {
-            Some(Failure::Hang)
-        } else {
-            self.next_failure(&call.method)
-        };
-        if let Some(failure) = failure.filter(|failure| !matches!(failure, Failure::Late)) {
-            call.error = Some(failure.to_string());
-            return self.failed(failure);
-        }
-        let answer = self.answer(call);
-        call.error = answer["error"].as_str().map(str::to_owned);
-        call.answer = answer.clone();
-        let mut response = match (call.method.as_str(), call.error.as_deref()) {
-            ("response_url", None) => page(200, "text/plain", "ok"),
-            (_, Some("used_url" | "no_such_path")) => Response::json(404, &answer),
-            _ => Response::json(200, &answer),
-        };
-        let scopes = "chat:write,chat:write.public,users:read,usergroups:read";
-        response.headers.push(("X-OAuth-Scopes", scopes.to_owned()));
-        match failure {
-            Some(_) => Reply::Late(response, self.recoveries),
-            None => Reply::Answer(response),
-        }
-    }
-
-    fn failed(&self, failure: Failure) -> Reply {
-        Reply::Answer(match failure {
-            Failure::RateLimited {
-                retry_after_seconds,
-            } => {
-                let mut limited = Response::json(429, &not_ok("ratelimited"));
-                let wait = retry_after_seconds.to_string();
-                limited.headers.push(("Retry-After", wait));
-                limited
-            }
-            Failure::Status(status) => page(status, "text/plain", "the stand-in fails"),
-            Failure::NotOk(error) => Response::json(200, &not_ok(error)),
-            Failure::Garbage => {
-                let text = "<!DOCTYPE html><html><body>Something went wrong</body></html>";
-                page(200, "text/html", text)
-            }
-            Failure::Hang | Failure::Late => return Reply::Hang(self.recoveries),
-            Failure::CloseWithoutAnswer => return Reply::Close,
-        })
-    }
-}
-
-fn page(status: u16, content_type: &str, text: &str) -> Response {
-    Response {
-        status,
-        headers: vec![("Content-Type", content_type.to_owned())],
-        body: text.into(),
     }
 }

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::block_kit::{Markup, check_message, check_view, length};
+use super::block_kit::{check_message, check_view};
 use super::call::Call;
 use super::people::BOT;
-use super::stand_in::{Guest, State};
+use super::review::{Markup, length};
+use super::state::{Guest, State};
 use crate::clock;
 
 impl State {
