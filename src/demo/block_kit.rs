@@ -40,7 +40,7 @@ pub(super) fn check_message(body: &Value) -> Result<(), Value> {
     if !review.problems.is_empty() {
         return Err(refused("invalid_blocks", &review.problems));
     }
-    if length(&body["blocks"].to_string(), Markup::Plain) > BLOCKS {
+    if length(&body["blocks"].to_string(), Markup::Mrkdwn) > BLOCKS {
         return Err(not_ok("msg_blocks_too_long"));
     }
     Ok(())

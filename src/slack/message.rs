@@ -12,11 +12,11 @@ use crate::approval::{Approval, CommandLine, Digest, Policy, Risk, Run, Status};
 const FIELD: usize = 2000;
 /// Characters of the plain fallback: Slack refuses updates from 4000 on.
 const FALLBACK: usize = 3900;
-// What we grant the rest of the 13,000 characters that all blocks share. A command is never cut: who
-// approves it must have seen all of it.
+// What we grant the rest of the 13,000 characters that all blocks share, containers included. A
+// command is never cut: who approves it must have seen all of it.
 /// A command, escaped.
 const COMMAND: usize = 4000;
-const ROLLBACK: usize = 2500;
+const ROLLBACK: usize = 1500;
 const REASON: usize = 2000;
 /// A list of people.
 const PEOPLE: usize = 500;
