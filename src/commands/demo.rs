@@ -128,12 +128,11 @@ impl Stage {
     fn set(parsed: &Parsed, place: &Place, slack: StandIn) -> Result<Self, Complaint> {
         let own = place.config();
         configure(&own, true)?;
-        let config = match parsed.value("--config") {
-            Some(named) => named.into(),
-            None => {
-                slack.offer_policy(true);
-                own
-            }
+        let config = if let Some(named) = parsed.value("--config") {
+            named.into()
+        } else {
+            slack.offer_policy(true);
+            own
         };
         let random = |count| {
             let made = random::letters(count);
