@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -291,6 +292,39 @@ fn a_click_that_somebody_put_among_those_that_wait_does_not_count() {
         (scene.stored()["status"] == "approved").then_some(())
     });
     drop(unsigned);
+}
+
+#[test]
+fn a_hangup_takes_in_another_key_and_keeps_the_old_one_when_that_is_none() {
+    let scene = Scene::new();
+    let approved_by = |id: &str, public: &str| {
+        let shown = Client::new(["show", id, "--verify-key", public]);
+        shown.dir(&scene.dir).finish().status == Some(0)
+    };
+    let approve = |server: &Server, id: &str| {
+        write_approval(&scene.dir, &sample(id));
+        assert_eq!(server.interact(&Click::approve(id).payload()).status, 200);
+    };
+    let server = scene.server("");
+    approve(&server, "apr-1");
+    let old = scene.keys.join("old.pub");
+    fs::rename(scene.public(), &old).unwrap();
+    fs::remove_file(scene.key()).unwrap();
+    let made = Client::new(["keygen", "--out"]).and(&[&scene.key()]);
+    assert_eq!(made.finish().status, Some(0));
+    server.signal(Signal::HUP);
+    server.wait_for_log("Configuration reloaded", SOON);
+    approve(&server, "apr-2");
+    assert!(approved_by("apr-2", &scene.public()));
+    assert!(!approved_by("apr-2", old.to_str().unwrap()));
+    assert!(approved_by("apr-1", old.to_str().unwrap()));
+
+    server.expect_errors();
+    fs::write(scene.key(), "none").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_log("Configuration not reloaded", SOON);
+    approve(&server, "apr-3");
+    assert!(approved_by("apr-3", &scene.public()));
 }
 
 #[test]

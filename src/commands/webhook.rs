@@ -198,6 +198,7 @@ impl Server<'_> {
             Ok(settings) => {
                 self.file.clone_from(&settings.file);
                 tell(&settings.warnings);
+                self.effects.store().sign_with(settings.site.key.clone());
                 let (terms, access) = split(settings);
                 self.effects.reload(terms);
                 self.webhook.reload(access);

@@ -24,6 +24,7 @@ use crate::approval::{
 };
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
+use crate::live::Live;
 
 /// How often an id may have been used, as far as we look.
 const REUSED: usize = 16;
@@ -51,7 +52,7 @@ pub struct Directory {
     path: PathBuf,
     station: Station,
     audit: AuditLog,
-    key: Option<Arc<SignKey>>,
+    key: Live<Option<Arc<SignKey>>>,
     owner: String,
     /// Absent until something is written: who only looks leaves no trace.
     home: Mutex<Option<Home>>,
@@ -127,7 +128,7 @@ impl Directory {
         let network = watch::is_network_filesystem(&path);
         Ok(Self {
             station: site.station.clone(),
-            key: site.key.clone(),
+            key: Live::new(site.key.clone()),
             audit: AuditLog::of(&audit, site.audit_file_bytes),
             owner: lock::fresh_name().map_err(io_error("get random bytes"))?,
             home: Mutex::new(None),
@@ -233,7 +234,7 @@ impl Directory {
         };
         let parse = |bytes: &[u8]| {
             let mut approval = Approval::parse(id, bytes).map_err(damaged)?;
-            if let Some(key) = &self.key {
+            if let Some(key) = &*self.key.now() {
                 approval.distrust_unsigned_votes(key.verify_key());
             }
             Ok(approval)
@@ -437,6 +438,10 @@ impl Store for Directory {
         &self.station
     }
 
+    fn sign_with(&self, key: Option<Arc<SignKey>>) {
+        self.key.replace(key);
+    }
+
     fn record(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError> {
         self.audit.append(entries, caution)
     }
@@ -499,7 +504,7 @@ impl Store for Directory {
             return Ok(Created::Existing(Box::new(existing)));
         }
         let mut approval = approval.clone();
-        if let Some(key) = &self.key {
+        if let Some(key) = &*self.key.now() {
             approval.sign(key, Progress::NONE);
         }
         let written = self.write_new(&approval);
@@ -527,7 +532,7 @@ impl Store for Directory {
             Edit::Keep => Durability::Durable,
             Edit::Write => {
                 self.settle_in()?;
-                if let Some(key) = &self.key {
+                if let Some(key) = &*self.key.now() {
                     approval.sign(key, progress);
                 }
                 match (&source, before) {
@@ -619,14 +624,16 @@ impl Store for Directory {
     }
 
     fn defer(&self, ballot: &Ballot) -> Result<Deferred, StoreError> {
+        let key = self.key.now();
+        let key = (*key).as_deref();
         let kept = self
             .ballots
-            .keep(ballot, self.key.as_deref(), &self.owner, &self.temporary());
+            .keep(ballot, key, &self.owner, &self.temporary());
         kept.map_err(io_error("keep a click that waits"))
     }
 
     fn deferred(&self) -> Result<Vec<Deferred>, StoreError> {
-        let key = self.key.as_deref().map(SignKey::verify_key);
+        let key = (*self.key.now()).as_deref().map(SignKey::verify_key);
         let is_dead = |owner: &str| self.locks.is_dead(owner);
         self.ballots
             .waiting(key, &self.owner, &is_dead)

@@ -23,9 +23,10 @@ pub use directory::{Directory, Site};
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, Station, Status};
+use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, SignKey, Station, Status};
 use crate::clock::Timestamp;
 use crate::complaint::reason;
 
@@ -36,6 +37,9 @@ pub trait Store: Send + Sync {
 
     /// Whose process this is, for the record.
     fn station(&self) -> &Station;
+
+    /// From now on signs decisions with this key, and believes what it has signed.
+    fn sign_with(&self, key: Option<Arc<SignKey>>);
 
     /// Adds lines to the audit log, in this order and durably. Any number of processes may do so.
     ///
