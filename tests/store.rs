@@ -13,8 +13,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, all_files, eventually, fixture, fixture_text, owes, read_approval,
-    sample, write_approval,
+    Click, Client, Scratch, Server, all_files, eventually, fixture, fixture_text, owes,
+    read_approval, sample, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -591,6 +591,40 @@ fn a_start_removes_the_temporaries_of_the_dead_and_of_nobody_else() {
     assert_eq!(temporaries(&dir), [kept[2].as_str()]);
     assert!(kept[2..].iter().all(|name| dir.join(name).exists()));
     owner_in(&dir);
+}
+
+#[test]
+fn what_a_killed_command_leaves_goes_while_a_server_runs_and_what_the_living_have_stays() {
+    let dir = Scratch::new();
+    let server = Server::builder().dir(&dir).start();
+    let living = owner_in(&dir);
+    let owners = || {
+        let names = fs::read_dir(dir.join(".locks")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("owner-")).count()
+    };
+    let args = ["--operation", "x", "--no-post", "--wait"];
+    let asking = Client::new(["request"]).and(&args).dir(&dir).start();
+    eventually("the command to announce itself", SOON, || {
+        (owners() == 2).then_some(())
+    });
+    let names = fs::read_dir(dir.join(".locks")).unwrap();
+    let other = names
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .find_map(|name| Some(name.strip_prefix("owner-")?.to_owned()).filter(|it| *it != living))
+        .unwrap();
+    let (dead, kept) = (format!(".tmp.{other}.99"), format!(".tmp.{living}.999999"));
+    for name in [&dead, &kept] {
+        fs::write(dir.join(name), "half").unwrap();
+    }
+    std::thread::sleep(SOON);
+    assert!(dir.join(&dead).exists(), "the command lives still");
+    asking.kill();
+    eventually("what it left to go", SOON * 2, || {
+        (owners() == 1 && !dir.join(&dead).exists()).then_some(())
+    });
+    assert!(dir.join(&kept).exists());
+    server.kill();
 }
 
 #[test]

@@ -33,6 +33,9 @@ const PAGE: [u8; 4096] = [b' '; 4096];
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
 
+/// How often it is looked for processes that have died.
+const LOOK: Duration = Duration::from_secs(4);
+
 /// Where a store is, and who uses it.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
@@ -64,6 +67,8 @@ pub struct Directory {
     /// Numbers the temporaries of this process.
     counter: AtomicU64,
     proven: Mutex<Option<Instant>>,
+    /// When dead processes were looked for.
+    looked: Mutex<Option<Instant>>,
     answers: Answers,
 }
 
@@ -141,6 +146,7 @@ impl Directory {
             network,
             counter: AtomicU64::new(0),
             proven: Mutex::new(None),
+            looked: Mutex::new(None),
         })
     }
 
@@ -184,28 +190,61 @@ impl Directory {
 
     /// Removes what dead processes left behind and delivers what they had decided.
     fn clear_up(&self) -> io::Result<()> {
-        for folder in [&self.path, &self.intents(), self.ballots.folder()] {
-            for file in std::fs::read_dir(folder)?.filter_map(Result::ok) {
-                let Ok(name) = file.file_name().into_string() else {
-                    continue;
-                };
-                if lock::temporary_owner(&name).is_some_and(|owner| self.locks.is_dead(owner)) {
-                    // Another process may be clearing up, too.
-                    let _ = std::fs::remove_file(file.path());
-                } else if let Some(id) = name.strip_suffix(".answer").and_then(ApprovalId::parse) {
-                    self.answers.put_off(id);
-                }
+        self.remove_temporaries(&|owner| self.locks.is_dead(owner))?;
+        for file in std::fs::read_dir(self.intents())?.filter_map(Result::ok) {
+            let name = file.file_name().into_string().unwrap_or_default();
+            let id = name.strip_suffix(".answer").and_then(ApprovalId::parse);
+            if let Some(id) = id {
+                self.answers.put_off(id);
             }
         }
         self.audit.clear_up(clock::now());
         self.answers.deliver_late(&self.locks);
-        for owner in self.locks.owners()? {
-            let needed = self.ballots.are_owned_by(&owner);
-            if owner != self.owner && !needed {
+        self.bury_the_dead()
+    }
+
+    /// Removes the temporaries of these processes.
+    fn remove_temporaries(&self, of: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        for folder in [&self.path, &self.intents(), self.ballots.folder()] {
+            for file in std::fs::read_dir(folder)?.filter_map(Result::ok) {
+                let name = file.file_name().into_string().unwrap_or_default();
+                if lock::temporary_owner(&name).is_some_and(of) {
+                    // Another process may be clearing up, too.
+                    let _ = std::fs::remove_file(file.path());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what dead processes announced themselves with, and their temporaries: commands that were
+    /// killed leave them while a server goes on.
+    fn bury_the_dead(&self) -> io::Result<()> {
+        let mut owners = self.locks.owners()?;
+        owners.retain(|owner| *owner != self.owner && self.locks.is_dead(owner));
+        if owners.is_empty() {
+            return Ok(());
+        }
+        self.remove_temporaries(&|owner| owners.iter().any(|dead| dead == owner))?;
+        for owner in owners {
+            if !self.ballots.are_owned_by(&owner) {
                 self.locks.forget_if_dead(&owner);
             }
         }
         Ok(())
+    }
+
+    /// Looks for dead processes, if that has not been done lately.
+    fn look_for_the_dead(&self) {
+        let mut looked = hold(&self.looked);
+        let tick = clock::tick();
+        if looked.is_some_and(|at| tick.duration_since(at) < LOOK) {
+            return;
+        }
+        *looked = Some(tick);
+        if let Err(error) = self.bury_the_dead() {
+            log::debug!(reason:% = reason(&error); "Not cleared up after dead processes");
+        }
     }
 
     /// Finds an approval as it is now, whatever host has written it. The lock must be held.
@@ -580,6 +619,7 @@ impl Store for Directory {
         self.stay_home()?;
         self.answers.deliver_late(&self.locks);
         self.events.sweep(now);
+        self.look_for_the_dead();
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
         self.index()
             .chores(now, remind_before, &is_dead)
