@@ -496,6 +496,44 @@ fn a_log_that_cannot_be_added_to_is_told_by_health_and_caught_up_with() {
 }
 
 #[test]
+fn an_approval_that_cannot_be_read_any_more_holds_up_no_line_of_another() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    for n in 0..6 {
+        write_approval(&dir, &sample(&format!("apr-{n}")));
+    }
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    server.expect_errors();
+    let folder = file(&dir).parent().unwrap().to_owned();
+    let aside = folder.with_extension("aside");
+    fs::rename(&folder, &aside).unwrap();
+    fs::write(&folder, "").unwrap();
+    let click = |n: usize| Click::approve(&format!("apr-{n}")).payload();
+    assert_eq!(server.interact(&click(0)).status, 200);
+    std::thread::sleep(SOON);
+    let path = dir.join("apr-0.json");
+    let owing = fs::read(&path).unwrap();
+    fs::write(&path, "{").unwrap();
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    eventually("health", SOON, || {
+        (server.get("/health").status == 200).then_some(())
+    });
+    for n in 1..6 {
+        assert_eq!(server.interact(&click(n)).status, 200);
+        let within = if n == 1 { SOON * 2 } else { SOON / 4 };
+        eventually("the line of another", within, || {
+            events(&dir, &format!("apr-{n}"))
+                .contains(&"decided".to_owned())
+                .then_some(())
+        });
+    }
+    fs::write(&path, owing).unwrap();
+    eventually("what it owed", SOON * 4, || {
+        (events(&dir, "apr-0").len() == 2).then_some(())
+    });
+}
+
+#[test]
 fn a_log_that_is_verified_while_it_is_added_to_and_put_away_is_never_called_broken() {
     let dir = Scratch::new();
     let config = "approvals:\n  auditFileBytes: 4096\n";

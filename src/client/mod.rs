@@ -162,8 +162,9 @@ impl Desk<'_> {
             return;
         }
         let id = approval.id().clone();
-        for (id, error) in record(self.store, &[(id, Caution::New)]) {
-            match &error {
+        for (id, undone) in record(self.store, &[(id, Caution::New)]) {
+            let error = undone.error();
+            match error {
                 // Whoever waits for it complains of that.
                 StoreError::Damaged { .. } => {}
                 StoreError::Io { error, .. } if error.kind() == ErrorKind::PermissionDenied => {

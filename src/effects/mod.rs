@@ -22,7 +22,7 @@ mod work;
 pub use carry_out::{Attempt, Note, carry_out, give_up_posting, note_down, refused, undone};
 pub use decision::Outcome;
 pub use notify_agent::Callbacks;
-pub use record::record;
+pub use record::{Undone, record};
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Effects;
 use crate::approval::{ApprovalId, Entry, Event};
@@ -16,6 +16,10 @@ use crate::store::{Caution, Edit, Store, StoreError};
 const BATCH: usize = 256;
 /// The first pause after a failure; each further one adds as much.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long an approval rests that cannot be read or written, so that it holds up no other.
+const REST: Duration = Duration::from_secs(10);
+/// As good as for ever.
+const LONG: Duration = Duration::from_secs(3600);
 /// The longest pause after a failure: a disk that has room again is noticed within that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -29,6 +33,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     due: HashMap<ApprovalId, Caution>,
+    /// Those that are due again then.
+    resting: HashMap<ApprovalId, Instant>,
     /// Events that no approval owes, in order.
     notes: Vec<(Entry, Caution)>,
     stopping: bool,
@@ -57,17 +63,31 @@ impl Ledger {
         self.state().due.insert(id, Caution::Again);
     }
 
+    /// Has an approval recorded after a while.
+    fn rest(&self, id: ApprovalId) {
+        self.state().resting.insert(id, clock::tick() + REST);
+    }
+
     /// Waits for something to be recorded; `None` when stopping and there is nothing.
     fn next(&self) -> Option<Batch> {
         let mut state = self.state();
-        while state.due.is_empty() && state.notes.is_empty() {
+        loop {
+            let now = clock::tick();
+            let rested = state.resting.extract_if(|_, until| *until <= now);
+            let rested: Vec<_> = rested.map(|(id, _)| (id, Caution::Again)).collect();
+            state.due.extend(rested);
+            if !state.due.is_empty() || !state.notes.is_empty() {
+                break;
+            }
             if state.stopping {
                 return None;
             }
+            let next = state.resting.values().min();
+            let pause = next.map_or(LONG, |until| until.saturating_duration_since(now));
             state = self
                 .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+                .wait_timeout(state, pause)
+                .map_or_else(|e| e.into_inner().0, |w| w.0);
         }
         let ids: Vec<ApprovalId> = state.due.keys().take(BATCH).cloned().collect();
         let approvals = ids.iter().filter_map(|id| state.due.remove_entry(id));
@@ -115,9 +135,15 @@ impl Effects {
                     self.ledger.state().notes.push((entry, Caution::Again));
                 }
             }
-            for (id, error) in record(&*self.store, &batch.approvals) {
-                failure = Some(error);
-                self.ledger.push_again(id);
+            for (id, undone) in record(&*self.store, &batch.approvals) {
+                if undone.concerns_no_other() {
+                    log::warn!(approvalId:% = id, reason:% = undone.error();
+                        "The audit log is owed an event of an approval that cannot be used");
+                    self.ledger.rest(id);
+                } else {
+                    self.ledger.push_again(id);
+                    failure = Some(undone.into_error());
+                }
             }
             let Some(error) = failure else {
                 failures = 0;
@@ -149,9 +175,44 @@ impl Effects {
     }
 }
 
+/// Why something is owed to the audit log still.
+#[derive(Debug)]
+pub enum Undone {
+    /// Nothing can be added to it.
+    Log(StoreError),
+    /// The approval cannot be read, or what it owed not struck off.
+    Approval(StoreError),
+}
+
+impl Undone {
+    pub fn error(&self) -> &StoreError {
+        match self {
+            Self::Log(error) | Self::Approval(error) => error,
+        }
+    }
+
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::Log(error) | Self::Approval(error) => error,
+        }
+    }
+
+    /// Whether it is the fault of this approval alone, and others need not wait.
+    fn concerns_no_other(&self) -> bool {
+        match self {
+            Self::Log(_) => false,
+            Self::Approval(StoreError::Io { error, .. }) => {
+                error.kind() == ErrorKind::PermissionDenied
+            }
+            Self::Approval(StoreError::Busy) => false,
+            Self::Approval(StoreError::Damaged { .. } | StoreError::AnsweredElsewhere) => true,
+        }
+    }
+}
+
 /// Adds to the audit log what these approvals owe to it in this process's name, and strikes it off
 /// their lists. Returns those that are to be tried again, with [`Caution::Again`].
-pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(ApprovalId, StoreError)> {
+pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(ApprovalId, Undone)> {
     let mut undone = Vec::new();
     let mut due: Vec<(&ApprovalId, Vec<Entry>)> = Vec::new();
     let mut caution = Caution::New;
@@ -168,7 +229,7 @@ pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(Approv
                 due.push((id, ours.into_iter().map(|one| one.entry).collect()));
             }
             Ok(None) => {}
-            Err(error) => undone.push((id.clone(), error)),
+            Err(error) => undone.push((id.clone(), Undone::Approval(error))),
         }
     }
     due.retain(|(_, entries)| !entries.is_empty());
@@ -192,7 +253,7 @@ pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(Approv
         undone.extend(due.into_iter().map(|(id, _)| {
             let error = std::io::Error::new(kind, what.clone());
             let what = "add to the audit log".to_owned();
-            (id.clone(), StoreError::Io { what, error })
+            (id.clone(), Undone::Log(StoreError::Io { what, error }))
         }));
         return undone;
     }
@@ -201,7 +262,8 @@ pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(Approv
             approval.settle_records(&entries);
             Edit::Write
         });
-        undone.extend(struck.err().map(|error| (id.clone(), error)));
+        let failed = struck.err().map(Undone::Approval);
+        undone.extend(failed.map(|undone| (id.clone(), undone)));
     }
     undone
 }
