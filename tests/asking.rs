@@ -266,6 +266,12 @@ fn what_is_no_request_on_standard_input_is_refused_before_anything_is_kept() {
         ),
         ("riskLevel", json!("none"), "riskLevel is none of"),
         ("callbackUrl", json!("file:///etc/passwd"), "callback URL"),
+        // A command is never cut, whoever runs it then.
+        (
+            "command",
+            json!(["sh", "-c", "x; ".repeat(2000)]),
+            "too long to be shown whole",
+        ),
     ] {
         inputs.push((with(key, value), said));
     }

@@ -15,6 +15,7 @@ use crate::clock::{self, Timestamp};
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment, Reach, text};
 use crate::outgoing::Url;
+use crate::slack::message::Message;
 
 /// The largest request that standard input may hold, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -150,6 +151,12 @@ pub(super) fn compose(
         return Err(Complaint::usage(
             "this is no request: its expiresAt is over",
         ));
+    }
+    if !Message::has_room_for_command(&approval) {
+        return Err(
+            Complaint::usage("the command is too long to be shown whole in Slack")
+                .hint("put it into a script"),
+        );
     }
     Ok(approval)
 }

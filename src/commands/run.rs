@@ -12,7 +12,6 @@ use crate::cli::Parsed;
 use crate::client::{self, Asked, Desk, Ended, Error, Origin, Waited};
 use crate::complaint::{Complaint, Exit, Printable};
 use crate::config::{self, Environment, Reach};
-use crate::slack::message::Message;
 
 /// Asks, waits, runs. Standard output is the command's own.
 ///
@@ -81,15 +80,7 @@ fn command(parsed: &Parsed) -> Result<CommandLine, Complaint> {
     // What is not UTF-8 could not be shown as it is.
     let words =
         words.ok_or_else(|| Complaint::usage("the command has a word that is not UTF-8"))?;
-    let command =
-        CommandLine::new(words).ok_or_else(|| Complaint::usage("the command is empty"))?;
-    if !Message::has_room_for(&command) {
-        return Err(
-            Complaint::usage("the command is too long to be shown whole in Slack")
-                .hint("put it into a script"),
-        );
-    }
-    Ok(command)
+    CommandLine::new(words).ok_or_else(|| Complaint::usage("the command is empty"))
 }
 
 /// Says why the command is not run.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::text::{LINE, Mention, cut, cut_escaped, escape, mention, mrkdwn, plain};
-use crate::approval::{Approval, CommandLine, Digest, Policy, Risk, Run, Status};
+use crate::approval::{Approval, Digest, Policy, Risk, Run, Status};
 
 /// Characters of one field of a section.
 const FIELD: usize = 2000;
@@ -132,10 +132,9 @@ impl Message {
         Self::of(&[title.to_owned(), lines], blocks)
     }
 
-    /// Whether a request shows the whole of a command.
-    pub fn has_room_for(command: &CommandLine) -> bool {
-        let command = command.to_string();
-        cut(&command, COMMAND) == command
+    /// Whether a request's message shows the whole of its command.
+    pub fn has_room_for_command(approval: &Approval) -> bool {
+        command(approval).is_none_or(|command| cut(&command, COMMAND) == command)
     }
 
     pub(super) fn of(text: &[String], blocks: Vec<Value>) -> Self {
