@@ -43,6 +43,7 @@ mod policy;
 mod readme;
 mod runbookai;
 mod running;
+mod schema;
 mod signed;
 mod store;
 mod votes;
