@@ -29,6 +29,7 @@ mod demo;
 mod dialog;
 mod edge;
 mod events;
+mod examples;
 mod groups;
 mod home;
 mod init;
