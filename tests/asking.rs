@@ -245,6 +245,7 @@ fn what_is_no_request_on_standard_input_is_refused_before_anything_is_kept() {
     ];
     for (key, value, said) in [
         ("operation", json!(""), "operation is missing"),
+        ("operation", json!(" \n"), "operation is missing"),
         ("operation", json!(7), "operation is not text"),
         ("id", json!("../../etc/passwd"), "is no approval id"),
         ("id", json!(7), "id is not text"),

@@ -280,6 +280,7 @@ fn what_nobody_of_us_writes_is_not_of_the_schema() {
     for (name, changes) in [
         ("id", json!({"id": "../x"})),
         ("operation", json!({"operation": ""})),
+        ("blank", json!({"operation": " \n"})),
         ("args", json!({"args": []})),
         ("time", json!({"requestedAt": "yesterday"})),
         ("url", json!({"callbackUrl": "file:///etc/passwd"})),

@@ -96,7 +96,8 @@ impl Approval {
         if text(&fields, "id")? != Some(id.as_str()) {
             return Err(Damage("its id is not the file's name".into()));
         }
-        if text(&fields, "operation")?.is_none_or(str::is_empty) {
+        // Blank, it would ask people for a yes to nothing.
+        if text(&fields, "operation")?.is_none_or(|operation| operation.trim().is_empty()) {
             return Err(Damage("operation is missing".into()));
         }
         let status = text(&fields, "status")?.ok_or_else(|| Damage("status is missing".into()))?;

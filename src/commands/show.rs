@@ -54,7 +54,8 @@ fn sheet(approval: &Approval, terminal: &Terminal) -> String {
         approval,
         now: clock::now(),
         text: String::new(),
-        told: vec!["id", "status", "riskLevel"],
+        // When the audit log was told is nothing for people: `audit` shows what it tells.
+        told: vec!["id", "status", "riskLevel", "recordedAt"],
     };
     sheet.line("ID", approval.id().as_str());
     sheet.status();
