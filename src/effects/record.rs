@@ -200,11 +200,10 @@ impl Undone {
     /// Whether it is the fault of this approval alone, and others need not wait.
     fn concerns_no_other(&self) -> bool {
         match self {
-            Self::Log(_) => false,
+            Self::Log(_) | Self::Approval(StoreError::Busy) => false,
             Self::Approval(StoreError::Io { error, .. }) => {
                 error.kind() == ErrorKind::PermissionDenied
             }
-            Self::Approval(StoreError::Busy) => false,
             Self::Approval(StoreError::Damaged { .. } | StoreError::AnsweredElsewhere) => true,
         }
     }
