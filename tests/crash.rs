@@ -660,7 +660,7 @@ fn as_long_as_a_call_fails_clicks_are_refused_and_health_says_why() {
         // What was proven a moment ago is believed for that long.
         let sick = eventually("health to say so", SOON, || {
             let health = server.get("/health");
-            (health.status == 503).then(|| health.text().to_owned())
+            (health.status == 503).then(|| health.text().clone())
         });
         assert!(sick.contains(why), "{inject}: {sick}");
         drop(strace);

@@ -617,7 +617,7 @@ fn what_a_killed_command_leaves_goes_while_a_server_runs_and_what_the_living_hav
     for name in [&dead, &kept] {
         fs::write(dir.join(name), "half").unwrap();
     }
-    std::thread::sleep(SOON);
+    thread::sleep(SOON);
     assert!(dir.join(&dead).exists(), "the command lives still");
     asking.kill();
     eventually("what it left to go", SOON * 2, || {
