@@ -83,7 +83,7 @@ impl Effects {
             sweeper.attempt(id, "take over", |id| self.take_over(id));
         }
         is_behind |= turn.is_over();
-        self.adopt_all(sweeper);
+        is_behind |= self.adopt_all(sweeper);
         let mut turn = Turn::begin();
         for chore in routine.into_iter().take_while(|_| turn.goes_on()) {
             self.do_routine(sweeper, chore, remind_before);
@@ -137,8 +137,9 @@ impl Effects {
         Ok(())
     }
 
-    /// Shows those requests in Slack that were only dropped into the store.
-    fn adopt_all(&self, sweeper: &mut Sweeper) {
+    /// Shows those requests in Slack that were only dropped into the store. Whether there was no time for
+    /// all of them.
+    fn adopt_all(&self, sweeper: &mut Sweeper) -> bool {
         let terms = self.terms();
         if !Arc::ptr_eq(&terms, &sweeper.terms) {
             sweeper.terms = Arc::clone(&terms);
@@ -169,6 +170,7 @@ impl Effects {
             log::warn!(requests = unseen;
                 "Nobody sees a request: posting it needs a bot token and a channel");
         }
+        turn.is_over()
     }
 
     fn adopt(&self, id: &ApprovalId, terms: &Terms) -> Result<Adoption, StoreError> {
