@@ -1,8 +1,10 @@
 //! The command line: one table, [`COMMANDS`], from which parsing, `--help`, usage errors and the
 //! tables of the README are made.
 
+mod completion;
 mod table;
 
+pub use completion::completion;
 pub use table::{COMMANDS, COMMON};
 
 use std::collections::BTreeMap;

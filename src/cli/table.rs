@@ -1,5 +1,6 @@
 //! The table of commands. Nothing else in the program spells an option or a default.
 
+use super::completion::SHELLS;
 use super::{Command, Kind, Operand, Opt, Variable};
 use crate::complaint::Exit;
 
@@ -215,6 +216,7 @@ pub const COMMANDS: &[Command] = &[
                 should be requests and cannot be read.",
         options: &[
             Opt::flag("--all", "decided and archived ones, too"),
+            Opt::flag("--ids", "print nothing but their ids, one a line"),
             JSON,
             PENDING_DIR,
             QUIET_LOG_LEVEL,
@@ -347,6 +349,22 @@ pub const COMMANDS: &[Command] = &[
         ],
         variables: &[],
         examples: &["runbook keygen --out /etc/runbook/decisions.key"],
+        exits: PLAIN,
+    },
+    Command {
+        name: "completion",
+        operand: Operand::OneOf(SHELLS),
+        summary: "what makes a shell complete commands, options and ids",
+        about: "Prints a script for bash, zsh or fish. With it, Tab completes commands, options, their values, files,\n\
+                and the ids of pending requests.",
+        options: &[QUIET_LOG_LEVEL],
+        variables: &[],
+        examples: &[
+            "source <(runbook completion bash)",
+            "runbook completion bash > ~/.local/share/bash-completion/completions/runbook",
+            "runbook completion zsh > /usr/local/share/zsh/site-functions/_runbook",
+            "runbook completion fish > ~/.config/fish/completions/runbook.fish",
+        ],
         exits: PLAIN,
     },
     #[cfg(feature = "demo")]

@@ -38,6 +38,11 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let office = Office::open(parsed, environment, Reach::Looks)?;
     let listing = find(&office.store, scope).map_err(|error| office.complain(&error.into()))?;
     match Form::of(parsed) {
+        _ if parsed.flag("--ids") => {
+            let ids = listing.approvals.iter();
+            let lines = ids.flat_map(|one| [one.id().as_str(), "\n"]);
+            print(&lines.collect::<String>())?;
+        }
         Form::Line => print(&table(&Terminal::of(environment), scope, &listing))?,
         Form::Json => {
             let documents = listing.approvals.iter();

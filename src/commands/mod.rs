@@ -1,6 +1,7 @@
 //! The commands: each is thin, parses nothing, and prints its result.
 
 mod audit;
+mod completion;
 mod decide;
 #[cfg(feature = "demo")]
 mod demo;
@@ -65,6 +66,7 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "init" => init::run(&parsed, &environment),
         "manifest" => manifest::run(&parsed, &environment),
         "keygen" => keygen::run(&parsed),
+        "completion" => completion::run(&parsed),
         #[cfg(feature = "demo")]
         "demo" => demo::run(&parsed, &environment),
         other => unreachable!("{other} is in the table of commands and not here"),
