@@ -43,10 +43,10 @@ text=${text#*<<>>}
 print -r -- ${text%%<<>>*}
 "#;
 
-const FISH: &str = r#"
+const FISH: &str = r"
 runbook completion fish | source
 complete -C $argv[-1] | string replace -r '\t.*' ''
-"#;
+";
 
 const SHELLS: [(&str, &str); 3] = [("bash", BASH), ("zsh", ZSH), ("fish", FISH)];
 

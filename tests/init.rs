@@ -101,9 +101,9 @@ fn it_is_its_owners_alone_and_nothing_else_is_left_behind() {
         made.stdout.starts_with(".runbook/config.yaml: "),
         "{made:?}"
     );
-    let mode = |path: &str| place.join(path).metadata().unwrap().permissions().mode() & 0o7777;
+    let mode_of = |path: &str| place.join(path).metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(
-        (mode(".runbook"), mode(".runbook/config.yaml")),
+        (mode_of(".runbook"), mode_of(".runbook/config.yaml")),
         (0o700, 0o600)
     );
     let files: Vec<String> = all_files(&place).into_keys().collect();

@@ -37,6 +37,7 @@ mod init;
 mod journey;
 mod layout;
 mod listing;
+mod man;
 mod manifest;
 mod mentions;
 mod mutations;

@@ -2,9 +2,11 @@
 //! tables of the README are made.
 
 mod completion;
+mod man;
 mod table;
 
 pub use completion::completion;
+pub use man::man;
 pub use table::{COMMANDS, COMMON};
 
 use std::collections::BTreeMap;
@@ -424,13 +426,17 @@ fn command_help(command: &Command) -> String {
     }
     text += "\nExit codes:\n";
     for exit in command.exits {
-        let code = match exit {
-            Exit::Command(_) => "*".into(),
-            exit => exit.code().to_string(),
-        };
-        let _ = writeln!(text, "  {code}  {}", exit.meaning());
+        let _ = writeln!(text, "  {}  {}", code(*exit), exit.meaning());
     }
     text
+}
+
+/// The exit code in digits; `*` for the command's own.
+fn code(exit: Exit) -> String {
+    match exit {
+        Exit::Command(_) => "*".into(),
+        exit => exit.code().to_string(),
+    }
 }
 
 /// ` (default 3000; or SLACK_WEBHOOK_PORT, webhook.port)`.

@@ -367,6 +367,19 @@ pub const COMMANDS: &[Command] = &[
         ],
         exits: PLAIN,
     },
+    Command {
+        name: "man",
+        operand: Operand::None,
+        summary: "the manual page",
+        about: "Prints the manual page, for man(1) to show.",
+        options: &[QUIET_LOG_LEVEL],
+        variables: &[],
+        examples: &[
+            "runbook man | man -l -",
+            "runbook man > /usr/local/share/man/man1/runbook.1",
+        ],
+        exits: PLAIN,
+    },
     #[cfg(feature = "demo")]
     Command {
         name: "demo",

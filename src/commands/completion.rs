@@ -1,4 +1,4 @@
-//! `runbook completion` and `runbook man`: texts made from the table of commands.
+//! `runbook completion`: what makes a shell complete.
 
 use super::print;
 use crate::cli::{self, Parsed};

@@ -67,6 +67,7 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "manifest" => manifest::run(&parsed, &environment),
         "keygen" => keygen::run(&parsed),
         "completion" => completion::run(&parsed),
+        "man" => print(&cli::man()).map(|()| Exit::Done),
         #[cfg(feature = "demo")]
         "demo" => demo::run(&parsed, &environment),
         other => unreachable!("{other} is in the table of commands and not here"),
