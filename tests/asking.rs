@@ -1390,3 +1390,24 @@ fn an_object_that_would_be_read_as_a_number_is_no_request() {
     assert_eq!(finished.status, Some(2), "{finished:?}");
     assert!(requests(&dir).is_empty());
 }
+
+#[test]
+fn with_json_a_decision_from_the_terminal_is_printed_as_the_file_says_it() {
+    for (command, status) in [
+        ("approve", "approved"),
+        ("deny", "denied"),
+        ("cancel", "cancelled"),
+    ] {
+        let dir = Scratch::new();
+        write_approval(&dir, &sample("apr-1"));
+        let words = [command, "apr-1", "--json", "--reason", "why"];
+        let finished = Client::new(words).dir(&dir).finish();
+        assert_eq!(finished.status, Some(0), "{finished:?}");
+        let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(printed["status"], status);
+        assert_eq!(
+            printed["decidedBy"],
+            read_approval(&dir, "apr-1")["decidedBy"]
+        );
+    }
+}

@@ -347,3 +347,27 @@ fn a_key_that_is_none_is_a_usage_error() {
         .start_expecting_failure();
     assert_eq!(failed.status, Some(2), "{failed:?}");
 }
+
+#[test]
+fn with_json_keygen_and_verify_print_one_object() {
+    let place = Scratch::new();
+    let object = |words: &[&str]| {
+        let finished = Client::new(words.iter().copied()).place(&place).finish();
+        assert_eq!(finished.status, Some(0), "{finished:?}");
+        serde_json::from_str::<Value>(&finished.stdout).unwrap()
+    };
+    let made = object(&["keygen", "--out", "key", "--json"]);
+    assert_eq!(
+        (&made["signKey"], &made["verifyKey"]),
+        (&json!("key"), &json!("key.pub"))
+    );
+    fs::create_dir_all(place.join(".runbook/pending-approvals")).unwrap();
+    write_approval(place.join(".runbook/pending-approvals"), &sample("apr-1"));
+    object(&["deny", "apr-1", "--json"]);
+    let whole = object(&["audit", "verify", "--json"]);
+    assert_eq!(
+        (&whole["first"], &whole["lines"]),
+        (&json!(1), &whole["last"])
+    );
+    assert_eq!(whole["sha256"].as_str().unwrap().len(), 64);
+}

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::desk::parse_id;
 use super::print;
 use super::wait::Form;
@@ -23,14 +25,24 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     if parsed.operands.is_empty() {
         show(parsed, &folder)
     } else {
-        verify(&folder)
+        verify(&folder, Form::of(parsed))
     }
 }
 
-fn verify(folder: &Path) -> Result<Exit, Complaint> {
+fn verify(folder: &Path, form: Form) -> Result<Exit, Complaint> {
     let chain = audit_trail::verify(folder).map_err(|unread| complain(folder, unread))?;
     if chain.lines == 0 {
         return Err(no_log(folder));
+    }
+    if form == Form::Json {
+        let whole = json!({
+            "lines": chain.lines,
+            "files": chain.files,
+            "first": chain.first,
+            "last": chain.last,
+            "sha256": chain.head,
+        });
+        return print(&format!("{whole:#}\n")).map(|()| Exit::Done);
     }
     let missing = match chain.first {
         1 => String::new(),

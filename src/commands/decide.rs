@@ -1,7 +1,8 @@
 //! `runbook approve`, `runbook deny` and `runbook cancel`: from the terminal, in an emergency.
 
 use super::desk::{Office, id, outcome, terminal_user};
-use super::print;
+use super::wait::Form;
+use super::{print, terminal};
 use crate::approval::{Approval, ApprovalId, Choice, Status};
 use crate::cli::Parsed;
 use crate::client::{self, Decided, Error};
@@ -28,7 +29,7 @@ pub(super) fn decide(
     }
     let desk = office.desk();
     let decided = client::decide_from_terminal(&desk, &id, choice, terminal_user(), reason);
-    finish(&office, &id, choice.status(), decided)
+    finish(&office, &id, choice.status(), decided, Form::of(parsed))
 }
 
 /// Withdraws.
@@ -40,7 +41,7 @@ pub(super) fn cancel(parsed: &Parsed, environment: &Environment) -> Result<Exit,
     let office = Office::open(parsed, environment, Reach::Updates)?;
     let by = terminal_user();
     let decided = client::cancel(&office.desk(), &id, &by, reason.as_deref());
-    finish(&office, &id, Status::Cancelled, decided)
+    finish(&office, &id, Status::Cancelled, decided, Form::of(parsed))
 }
 
 fn finish(
@@ -48,6 +49,7 @@ fn finish(
     id: &ApprovalId,
     wanted: Status,
     decided: Result<Decided, Error>,
+    form: Form,
 ) -> Result<Exit, Complaint> {
     let too_late = |approval: &Approval| {
         let when = approval.decided_at();
@@ -62,7 +64,10 @@ fn finish(
     };
     match decided.map_err(|error| office.complain(&error))? {
         Decided::Now(approval) if approval.status() == wanted => {
-            let printed = print(&format!("{id} {}\n", outcome(&approval)));
+            let printed = print(&match form {
+                Form::Line => format!("{id} {}\n", outcome(&approval)),
+                Form::Json => terminal::json(&approval),
+            });
             office.desk().follow_up(&approval);
             printed.map(|()| Exit::Done)
         }
