@@ -118,6 +118,11 @@ impl Complaint {
         &self.what
     }
 
+    /// What would help.
+    pub fn help(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Adds what would help.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

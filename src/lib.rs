@@ -14,6 +14,7 @@
 //! Imports go down this list only; `tests/layout.rs` checks it.
 
 pub mod approval;
+pub mod certificate;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -27,6 +28,7 @@ pub mod live;
 pub mod logging;
 pub mod metrics;
 pub mod outgoing;
+pub mod probe;
 pub mod random;
 pub mod slack;
 pub mod store;

@@ -5,12 +5,13 @@
 
 use std::io::Write as _;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 
 use crate::clock;
-use crate::complaint::{Printable, PrintableJson};
+use crate::complaint::{Complaint, Printable, PrintableJson};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,9 @@ impl FromStr for Format {
     }
 }
 
+/// How the log of this process is written, once it has one.
+static FORMAT: OnceLock<Format> = OnceLock::new();
+
 /// Starts logging for the life of the process. Libraries are heard from `warn` on only: what
 /// they say below that may quote headers.
 pub fn start(level: LevelFilter, format: Format) {
@@ -45,8 +49,23 @@ pub fn start(level: LevelFilter, format: Format) {
         };
         out.write_all(line.as_bytes())
     });
+    let _ = FORMAT.set(format);
     // A second start in one process would be a bug; the first one stays.
     let _ = builder.try_init();
+}
+
+/// Tells an error that ends the process: as people read it, or where the log is JSON, as one more line
+/// of it, so that whatever collects the log can read all of standard error.
+pub fn complain(complaint: &Complaint) {
+    if FORMAT.get() != Some(&Format::Json) {
+        // Where nothing can be written nobody can be told.
+        let _ = writeln!(std::io::stderr(), "{complaint}");
+        return;
+    }
+    match complaint.help() {
+        Some(hint) => log::error!(hint; "{}", complaint.what()),
+        None => log::error!("{}", complaint.what()),
+    }
 }
 
 /// `[15:30:45] Approval granted by @alice`, or `[ERROR] …` with the time as a detail.

@@ -40,6 +40,19 @@ pub struct Gauge {
 /// Upper bounds of the histogram of acknowledgements, in seconds. Slack waits for 3.
 const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0];
 
+/// What stands at 0 before it has happened, so that the first time is seen as a step.
+const EXPECTED: [Counter; 7] = [
+    Counter::Requests { action: "approve" },
+    Counter::Requests { action: "deny" },
+    Counter::SignatureFailures,
+    Counter::Decisions { status: "approved" },
+    Counter::Decisions { status: "denied" },
+    Counter::Decisions { status: "expired" },
+    Counter::Decisions {
+        status: "cancelled",
+    },
+];
+
 static STATE: Mutex<State> = Mutex::new(State {
     counters: BTreeMap::new(),
     acknowledged: [0; 11],
@@ -76,7 +89,9 @@ pub fn exposition(gauges: &[Gauge]) -> String {
     let mut text = String::new();
     let state = state();
     let mut family = "";
-    for (counter, value) in &state.counters {
+    let mut counters: BTreeMap<Counter, u64> = EXPECTED.iter().map(|known| (*known, 0)).collect();
+    counters.extend(&state.counters);
+    for (counter, value) in &counters {
         let (name, help, labels) = counter.describe();
         if name != family {
             header(&mut text, name, help, "counter");

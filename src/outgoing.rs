@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use crate::clock::Timestamp;
 use crate::complaint::reason;
 
 /// How long a connection may take to stand.
@@ -51,6 +52,10 @@ impl Proxy {
 pub struct Url {
     text: String,
     origin: String,
+    host: String,
+    port: u16,
+    /// The path, and the query if there is one.
+    target: String,
 }
 
 impl Url {
@@ -66,11 +71,37 @@ impl Url {
         Some(Self {
             text: text.to_owned(),
             origin: format!("{scheme}://{authority}/"),
+            host: authority.host().to_owned(),
+            port: authority
+                .port_u16()
+                .unwrap_or(if scheme == "https" { 443 } else { 80 }),
+            target: uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str())
+                .to_owned(),
         })
     }
 
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    pub fn is_https(&self) -> bool {
+        self.origin.starts_with("https:")
+    }
+
+    /// As it stands there: an IPv6 address in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path, and the query if there is one.
+    pub fn target(&self) -> &str {
+        &self.target
     }
 
     /// Scheme, host and port, with a slash at the end.
@@ -112,6 +143,17 @@ pub enum Body {
 /// An answer: status and body.
 pub type Answer = (u16, Vec<u8>);
 
+/// An answer with what stands above it.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub body: Vec<u8>,
+    /// `X-OAuth-Scopes`, one by one.
+    pub scopes: Option<Vec<String>>,
+    /// `Date`.
+    pub date: Option<Timestamp>,
+}
+
 /// Makes calls. Connections are kept and shared; redirects are not followed.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -149,6 +191,21 @@ impl Caller {
         body: Body,
         within: Duration,
     ) -> Result<Answer, CallError> {
+        let reply = self.exchange(url, headers, body, within)?;
+        Ok((reply.status, reply.body))
+    }
+
+    /// [`Caller::post`], with what stands above the answer.
+    ///
+    /// # Errors
+    /// `Limited` or `Failed`.
+    pub fn exchange(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+        within: Duration,
+    ) -> Result<Reply, CallError> {
         let agent = if url.starts_with("https:") {
             &self.https
         } else {
@@ -167,6 +224,22 @@ impl Caller {
             .send(body)
             .map_err(|error| CallError::Failed(describe(&error)))?;
         let status = response.status().as_u16();
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let scopes = header("x-oauth-scopes").map(|scopes| {
+            let scopes = scopes.split(',').map(str::trim);
+            scopes
+                .filter(|scope| !scope.is_empty())
+                .map(str::to_owned)
+                .collect()
+        });
+        let date = header("date").and_then(|date| {
+            let date = httpdate::parse_http_date(&date).ok()?;
+            let since_1970 = date.duration_since(UNIX_EPOCH).ok()?;
+            Some(Timestamp::from_unix(since_1970.as_secs()))
+        });
         let wait = response
             .headers()
             .get("retry-after")
@@ -185,7 +258,12 @@ impl Caller {
         reader
             .read_to_end(&mut body)
             .map_err(|error| CallError::Failed(describe(&error.into())))?;
-        Ok((status, body))
+        Ok(Reply {
+            status,
+            body,
+            scopes,
+            date,
+        })
     }
 }
 

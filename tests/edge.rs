@@ -7,7 +7,7 @@ mod deadlines;
 mod hazards;
 mod http;
 mod lifecycle;
-mod pki;
+pub mod pki;
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Write};

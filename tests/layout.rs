@@ -12,8 +12,8 @@ const FLOORS: &[&[&str]] = &[
     &["effects"],
     &["slack", "store"],
     &["approval"],
-    &["cli", "logging"],
-    &["outgoing", "random"],
+    &["cli", "logging", "probe"],
+    &["certificate", "outgoing", "random"],
     &["clock", "complaint", "live", "metrics"],
 ];
 

@@ -16,37 +16,14 @@ pub const COMMANDS: &[Command] = &[
                 With --tls-cert and --tls-key it stands on the internet by itself; without them it speaks plain\n\
                 HTTP, and a reverse proxy or a tunnel gives Slack the HTTPS that it needs.",
         options: &[
-            Opt::new(
-                "--port",
-                "PORT",
-                "port to listen on; 0 takes any free one and prints it",
-            )
-            .default("3000")
-            .env("SLACK_WEBHOOK_PORT")
-            .key("webhook.port"),
-            Opt::new("--host", "HOST", "address to bind to, IPv4 or IPv6")
-                .default("0.0.0.0")
-                .key("webhook.host"),
+            PORT,
+            HOST,
             PENDING_DIR,
-            Opt::new(
-                "--tls-cert",
-                "PATH",
-                "TLS certificate chain (PEM); with --tls-key the server speaks HTTPS",
-            )
-            .kind(Kind::File),
-            Opt::new(
-                "--tls-key",
-                "PATH",
-                "TLS private key (PEM: PKCS#8, PKCS#1 or SEC1)",
-            )
-            .kind(Kind::File),
-            Opt::new("--workers", "N", "threads that decide clicks, 1 to 256")
-                .default("8")
-                .key("webhook.workers"),
-            Opt::flag(
-                "--reuse-port",
-                "share the port with another server that does the same (SO_REUSEPORT)",
-            ),
+            TLS_CERT,
+            TLS_KEY,
+            WORKERS,
+            METRICS_ADDR,
+            REUSE_PORT,
             SIGN_KEY,
             LOG_LEVEL,
         ],
@@ -314,6 +291,92 @@ pub const COMMANDS: &[Command] = &[
         exits: PLAIN,
     },
     Command {
+        name: "doctor",
+        operand: Operand::None,
+        summary: "checks whatever a server needs, before it hurts",
+        about: "Looks at all that runbook webhook would need, with the same options: configuration, secrets, Slack\n\
+                and its clock, directory, TLS, port and public address. One line a check: ✓ is well, ! is worth a\n\
+                look, ✗ is broken, with what would help behind an arrow; - could not be looked at. It ends with 1\n\
+                if anything is broken. It changes nothing, and leaves nothing behind.",
+        options: &[
+            PORT,
+            HOST,
+            PENDING_DIR,
+            TLS_CERT,
+            TLS_KEY,
+            WORKERS,
+            METRICS_ADDR,
+            REUSE_PORT,
+            SIGN_KEY,
+            CACERT,
+            Opt::flag(
+                "--post",
+                "post a message to the channel of requests that says it is a test",
+            ),
+            JSON,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[
+            Variable {
+                name: "SLACK_SIGNING_SECRET",
+                help: "the Slack app's signing secret; or SLACK_SIGNING_SECRET_FILE, a file that holds it",
+            },
+            TOKEN_VARIABLE,
+            CHANNEL_VARIABLE,
+            API_VARIABLE,
+            PROXY_VARIABLE,
+        ],
+        examples: &[
+            "runbook doctor",
+            "runbook doctor --post --tls-cert fullchain.pem --tls-key privkey.pem --port 443",
+        ],
+        exits: PLAIN,
+    },
+    Command {
+        name: "health",
+        operand: Operand::None,
+        summary: "whether a running server is well; made for cron",
+        about: "Asks the server on this machine whether it is well, prints one line, and ends with 0 or 1. Nothing\n\
+                that may answer in its place counts as well, and all of it takes no longer than --timeout.\n\
+                A server that speaks HTTPS is asked so. Its certificate must be signed by who is trusted, and not\n\
+                be over; asked at 127.0.0.1 it may be for any name, or for that of webhook.publicUrl where the\n\
+                configuration has it.",
+        options: &[
+            Opt::new("--port", "PORT", "the server's port")
+                .default("3000")
+                .env("SLACK_WEBHOOK_PORT")
+                .key("webhook.port"),
+            Opt::new(
+                "--url",
+                "URL",
+                "ask there instead; its path is /health unless it has one",
+            ),
+            Opt::flag("--quiet", "print only when something is wrong"),
+            Opt::new(
+                "--max-pending",
+                "N",
+                "more than N pending approvals are too many",
+            ),
+            Opt::new(
+                "--cert-days",
+                "N",
+                "the certificate must hold for N days yet",
+            ),
+            Opt::new("--timeout", "LENGTH", "how long all of it may take").default("10s"),
+            CACERT,
+            Opt::flag("--insecure", "take any certificate"),
+            JSON,
+            QUIET_LOG_LEVEL,
+        ],
+        variables: &[],
+        examples: &[
+            "runbook health",
+            "*/5 * * * *  runbook health --quiet --port 443 --cert-days 14 --max-pending 20",
+            "runbook health --url https://runbook.example.com --cert-days 14",
+        ],
+        exits: PLAIN,
+    },
+    Command {
         name: "manifest",
         operand: Operand::None,
         summary: "the Slack app, ready to paste",
@@ -436,6 +499,48 @@ const LOG_LEVEL: Opt = Opt::new("--log-level", "LEVEL", "error, warn, info, debu
     .kind(Kind::OneOf(&["error", "warn", "info", "debug", "trace"]))
     .default("info");
 const QUIET_LOG_LEVEL: Opt = LOG_LEVEL.default("warn");
+const PORT: Opt = Opt::new(
+    "--port",
+    "PORT",
+    "port to listen on; 0 takes any free one and prints it",
+)
+.default("3000")
+.env("SLACK_WEBHOOK_PORT")
+.key("webhook.port");
+const HOST: Opt = Opt::new("--host", "HOST", "address to bind to, IPv4 or IPv6")
+    .default("0.0.0.0")
+    .key("webhook.host");
+const TLS_CERT: Opt = Opt::new(
+    "--tls-cert",
+    "PATH",
+    "TLS certificate chain (PEM); with --tls-key the server speaks HTTPS",
+)
+.kind(Kind::File);
+const TLS_KEY: Opt = Opt::new(
+    "--tls-key",
+    "PATH",
+    "TLS private key (PEM: PKCS#8, PKCS#1 or SEC1)",
+)
+.kind(Kind::File);
+const WORKERS: Opt = Opt::new("--workers", "N", "threads that decide clicks, 1 to 256")
+    .default("8")
+    .key("webhook.workers");
+const METRICS_ADDR: Opt = Opt::new(
+    "--metrics-addr",
+    "ADDR",
+    "HOST:PORT that serves /metrics alone, to all who reach it; the main port then has none",
+)
+.key("webhook.metricsAddr");
+const REUSE_PORT: Opt = Opt::flag(
+    "--reuse-port",
+    "share the port with another server that does the same (SO_REUSEPORT)",
+);
+const CACERT: Opt = Opt::new(
+    "--cacert",
+    "FILE",
+    "certificates (PEM) to trust beside the built-in roots",
+)
+.kind(Kind::File);
 const PENDING_DIR: Opt = Opt::new(
     "--pending-dir",
     "PATH",

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -45,21 +46,50 @@ pub(super) fn open(settings: &WebhookSettings) -> Result<TcpListener, Complaint>
             .hint("ListenStream= must name a port, and Accept= must be no"));
         }
     }
-    let (host, port) = (&*settings.host, settings.port);
+    let shared = settings.reuse_port;
+    try_all("--host", &settings.host, settings.port, |address| {
+        bind(address, shared).and_then(listen)
+    })
+}
+
+/// Opens a socket that no other server shares.
+///
+/// # Errors
+/// Those of [`open`]; `option` is what names the address.
+pub(super) fn bind_alone(option: &str, host: &str, port: u16) -> Result<TcpListener, Complaint> {
+    try_all(option, host, port, |address| {
+        bind(address, false).and_then(listen)
+    })
+}
+
+/// Whether the server could listen there now. Nobody is kept from it by the question.
+///
+/// # Errors
+/// Those of [`open`].
+pub(super) fn try_bind(host: &str, port: u16, shared: bool) -> Result<(), Complaint> {
+    try_all("--host", host, port, |address| {
+        bind(address, shared).map(drop)
+    })
+}
+
+/// The first address of a host that something succeeds at.
+fn try_all<T>(
+    option: &str,
+    host: &str,
+    port: u16,
+    attempt: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, Complaint> {
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
     let addresses: Vec<SocketAddr> = (bare, port)
         .to_socket_addrs()
-        .map_err(|_| Complaint::usage(format!("--host {host} is no address of this machine")))?
+        .map_err(|_| Complaint::usage(format!("{option} {host} is no address of this machine")))?
         .collect();
-    let tried = addresses
-        .iter()
-        .map(|address| bind(*address, settings.reuse_port))
-        .reduce(Result::or);
+    let tried = addresses.into_iter().map(attempt).reduce(Result::or);
     match tried {
-        Some(Ok(listener)) => Ok(listener),
+        Some(Ok(found)) => Ok(found),
         Some(Err(error)) => Err(cannot_listen(host, port, &error)),
         None => Err(cannot_listen(
             host,
@@ -85,7 +115,7 @@ fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Complaint {
     }
 }
 
-fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -101,13 +131,18 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     rustix::net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+fn listen(socket: OwnedFd) -> io::Result<TcpListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
 /// Fits workers and connections into the descriptors that the system allows, having asked for all
-/// that it may give. A decision must never lack a descriptor because strangers hold them.
-pub(super) fn fit_descriptors(workers: &mut usize, connections: &mut usize) {
+/// that it may give. A decision must never lack a descriptor because strangers hold them, here or at
+/// the sockets `beside`, whose connections these are.
+pub(super) fn fit_descriptors(workers: &mut usize, connections: &mut usize, beside: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // What was allowed before is enough to start with.
@@ -117,8 +152,12 @@ pub(super) fn fit_descriptors(workers: &mut usize, connections: &mut usize) {
         .and_then(|n| usize::try_from(n).ok())
         .unwrap_or(usize::MAX);
     let wanted = (*workers, *connections);
-    *workers = (*workers).min((allowed.saturating_sub(OWN) / 2 / PER_WORKER).max(2));
-    *connections = (*connections).min(allowed.saturating_sub(OWN + *workers * PER_WORKER).max(4));
+    *workers = (*workers).min((allowed.saturating_sub(OWN + beside) / 2 / PER_WORKER).max(2));
+    *connections = (*connections).min(
+        allowed
+            .saturating_sub(OWN + beside + *workers * PER_WORKER)
+            .max(4),
+    );
     if (*workers, *connections) != wanted {
         log::warn!(descriptors = allowed, workers = *workers, connections = *connections;
             "Few file descriptors are allowed, so fewer workers and connections are used");

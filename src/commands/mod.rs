@@ -6,6 +6,8 @@ mod decide;
 #[cfg(feature = "demo")]
 mod demo;
 mod desk;
+mod doctor;
+mod health;
 mod init;
 mod keygen;
 mod list;
@@ -35,7 +37,7 @@ use desk::{Office, terminal_user};
 /// The program: arguments in, exit code out. Complaints go to standard error.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let exit = run(arguments).unwrap_or_else(|complaint| {
-        eprintln!("{complaint}");
+        logging::complain(&complaint);
         complaint.exit
     });
     ExitCode::from(exit.code())
@@ -64,6 +66,8 @@ fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
         "cancel" => decide::cancel(&parsed, &environment),
         "audit" => audit::run(&parsed, &environment),
         "init" => init::run(&parsed, &environment),
+        "doctor" => doctor::run(&parsed, &environment),
+        "health" => health::run(&parsed, &environment),
         "manifest" => manifest::run(&parsed, &environment),
         "keygen" => keygen::run(&parsed),
         "completion" => completion::run(&parsed),

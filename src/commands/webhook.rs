@@ -1,6 +1,7 @@
 //! `runbook webhook`: puts the server together, and takes it apart again when told to.
 
 use std::io;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -20,14 +21,16 @@ use crate::config::{self, Environment, WebhookSettings};
 use crate::effects::{Effects, Terms};
 use crate::store::Directory;
 use crate::webhook::bridge::{Bridge, Handler};
-use crate::webhook::edge::Edge;
+use crate::webhook::edge::{Door, Edge};
 use crate::webhook::tls::{PairWatch, Tls};
-use crate::webhook::{Access, Webhook};
+use crate::webhook::{Access, Limits, MetricsPlace, Webhook};
 
 /// How long what is in flight may take after TERM or INT.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Where the RunbookAI agent keeps its requests, from the directory that it runs in.
 const AGENT_DIR: &str = ".runbook/pending";
+/// Connections at once where there are only numbers.
+const SCRAPERS: usize = 16;
 /// How often certificates are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -81,9 +84,19 @@ pub(super) fn serve(
     let watch = settings.tls.clone().map(PairWatch::new);
     let (happened, events) = mpsc::channel();
     forward_signals(happened.clone())?;
-    fit_descriptors(&mut settings.workers, &mut settings.limits.connections);
+    let scrapers = settings.metrics.as_ref().map_or(0, |_| SCRAPERS);
+    fit_descriptors(
+        &mut settings.workers,
+        &mut settings.limits.connections,
+        scrapers,
+    );
     let store = open(&settings)?;
     let listener = listener::open(&settings)?;
+    let metrics = settings
+        .metrics
+        .as_ref()
+        .map(|(host, port)| listener::bind_alone("--metrics-addr", host, *port))
+        .transpose()?;
     tell(&settings.warnings);
     let port = listener
         .local_addr()
@@ -99,7 +112,16 @@ pub(super) fn serve(
 
     let effects = Effects::new(Arc::new(store), terms);
     let running = effects.start().map_err(no_threads)?;
-    let webhook = Arc::new(Webhook::new(effects.clone(), access, tls.clone()));
+    let metrics_place = match metrics {
+        Some(_) => MetricsPlace::Alone,
+        None => MetricsPlace::Main,
+    };
+    let webhook = Arc::new(Webhook::new(
+        effects.clone(),
+        access,
+        tls.clone(),
+        metrics_place,
+    ));
     let handler: Handler = {
         let webhook = Arc::clone(&webhook);
         Arc::new(move |request| webhook.answer(request))
@@ -112,7 +134,11 @@ pub(super) fn serve(
             "their socket is made in {shown}; TMPDIR names another directory"
         ))
     })?;
-    let edge = Edge::start(listener, tls.clone(), limits, Arc::clone(&webhook), bridge)
+    let metrics_edge = metrics
+        .map(|listener| serve_metrics(listener, &limits, &webhook))
+        .transpose()?;
+    let door = Door::Main(bridge);
+    let edge = Edge::start(listener, tls.clone(), limits, Arc::clone(&webhook), door)
         .map_err(no_threads)?;
     tell_ready(Ready {
         port,
@@ -130,12 +156,16 @@ pub(super) fn serve(
         tls,
         watch,
         edge,
+        metrics_edge,
     };
     let end = server.watch_over(&events);
     log::info!("Shutting down");
     notify(NotifyState::Stopping);
     let deadline = clock::tick() + DRAIN;
     server.edge.stop(deadline);
+    if let Some(edge) = &server.metrics_edge {
+        edge.stop(deadline);
+    }
     running.stop(deadline);
     end
 }
@@ -151,6 +181,7 @@ struct Server<'a> {
     tls: Option<Arc<Tls>>,
     watch: Option<PairWatch>,
     edge: Edge,
+    metrics_edge: Option<Edge>,
 }
 
 impl Server<'_> {
@@ -182,6 +213,7 @@ impl Server<'_> {
             }
             if watchdog.is_some_and(|period| clock::tick().duration_since(fed) >= period / 2)
                 && self.edge.is_alive()
+                && self.metrics_edge.as_ref().is_none_or(Edge::is_alive)
             {
                 notify(NotifyState::Watchdog);
                 fed = clock::tick();
@@ -275,6 +307,24 @@ fn open(settings: &WebhookSettings) -> Result<Directory, Complaint> {
         );
     }
     Ok(store)
+}
+
+/// Opens the socket that has the numbers and nothing else, held to the limits of the main one.
+fn serve_metrics(
+    listener: TcpListener,
+    limits: &Limits,
+    webhook: &Arc<Webhook>,
+) -> Result<Edge, Complaint> {
+    let address = listener.local_addr();
+    let limits = Limits {
+        connections: limits.connections.min(SCRAPERS),
+        ..limits.clone()
+    };
+    let edge = Edge::start(listener, None, limits, Arc::clone(webhook), Door::Metrics);
+    if let Ok(address) = address {
+        log::info!("Metrics at http://{address}/metrics");
+    }
+    edge.map_err(no_threads)
 }
 
 fn forward_signals(happened: Sender<Event>) -> Result<(), Complaint> {

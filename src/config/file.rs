@@ -32,6 +32,15 @@ struct Entry {
     node: Node,
 }
 
+/// Whether variables in a value are replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expansion {
+    No,
+    Yes,
+    /// If they are set; otherwise the value is as good as absent.
+    IfSet,
+}
+
 impl ConfigFile {
     /// Reads the file at `path`.
     ///
@@ -149,15 +158,48 @@ impl ConfigFile {
         unused: &[&str],
         optional: &[&str],
     ) -> Result<(), Complaint> {
+        self.expand_where(environment, |path| match path {
+            path if unused.contains(&path) => Expansion::No,
+            path if optional.contains(&path) => Expansion::IfSet,
+            _ => Expansion::Yes,
+        })
+    }
+
+    /// Replaces as [`ConfigFile::expand`] does, in the texts of these keys only.
+    pub(super) fn expand_only(
+        &mut self,
+        environment: &Environment,
+        wanted: &[&str],
+    ) -> Result<(), Complaint> {
+        self.expand_where(environment, |path| {
+            if wanted.contains(&path) {
+                Expansion::Yes
+            } else {
+                Expansion::No
+            }
+        })
+    }
+
+    /// Replaces what can be, and takes every key that names a variable which is not set for absent.
+    pub(super) fn expand_what_is_set(&mut self, environment: &Environment) {
+        // Nothing is left to complain about.
+        let _ = self.expand_where(environment, |_| Expansion::IfSet);
+    }
+
+    fn expand_where(
+        &mut self,
+        environment: &Environment,
+        how: impl Fn(&str) -> Expansion,
+    ) -> Result<(), Complaint> {
         let mut faults = Vec::new();
-        for entry in self
-            .values
-            .iter_mut()
-            .filter(|entry| !unused.contains(&entry.path.as_str()))
-        {
+        for entry in &mut self.values {
+            let how = how(&entry.path);
+            if how == Expansion::No {
+                continue;
+            }
             let before = faults.len();
             expand_node(&mut entry.node, entry.at, environment, &mut faults);
-            if faults.len() > before && optional.contains(&entry.path.as_str()) {
+            if faults.len() > before && how == Expansion::IfSet {
                 entry.node = Node::Null;
                 faults.truncate(before);
             }

@@ -161,6 +161,11 @@ pub const KEYS: &[Key] = &[
         "threads that decide clicks; --workers comes first",
     ),
     key(
+        "webhook.metricsAddr",
+        "",
+        "HOST:PORT that serves /metrics alone; --metrics-addr comes first",
+    ),
+    key(
         "webhook.publicUrl",
         "https://your-domain.com",
         "where Slack reaches this server; shown in the banner",

@@ -1,15 +1,19 @@
 //! Settings: options, then the environment, then the configuration file, then defaults. Nothing
 //! else reads the environment, and everything is checked before anything starts.
 
+mod diagnosis;
 mod document;
 mod environment;
 mod file;
+mod health;
 mod keys;
 mod safety;
 mod seal;
 mod template;
 
+pub use diagnosis::{Diagnosis, diagnose};
 pub use environment::{Environment, ignores, station, working_directory};
+pub use health::{HealthSettings, Place, health};
 pub use keys::{KEYS, Key};
 pub use seal::make_key_pair;
 pub use template::write_template;
@@ -44,6 +48,8 @@ pub struct WebhookSettings {
     pub port: u16,
     pub workers: usize,
     pub reuse_port: bool,
+    /// Where `/metrics` is served alone: host and port.
+    pub metrics: Option<(String, u16)>,
     pub tls: Option<PairPaths>,
     pub public_url: String,
     pub monitors: Vec<Network>,
@@ -141,21 +147,9 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
         file: &file,
     };
     let mut warnings = file.warnings.clone();
-    let signing_secrets = match secret {
-        Some(text) => text.lines().filter_map(SigningSecret::new).collect(),
-        None => file
-            .list(
-                SIGNING_SECRET,
-                "text or a list of texts",
-                SigningSecret::new,
-            )?
-            .unwrap_or_default(),
-    };
+    let signing_secrets = signing_secrets(&sources)?;
     if signing_secrets.is_empty() {
-        return Err(Complaint::usage(
-            "there is no signing secret, so no request could be believed",
-        )
-        .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app"));
+        return Err(no_signing_secret());
     }
     let mut terms = terms(&sources, Reach::Posts)?;
     if file.flag("incident.slack.enabled")? == Some(false) {
@@ -197,6 +191,14 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
             text.parse().ok().filter(|n| (1..=256).contains(n))
         })?,
         reuse_port: parsed.flag("--reuse-port"),
+        metrics: sources.settle(
+            "--metrics-addr",
+            "HOST:PORT, such as 127.0.0.1:9464",
+            |text| match text {
+                "" => Some(None),
+                text => host_and_port(text).map(Some),
+            },
+        )?,
         tls: tls(parsed)?,
         public_url: public_url(&file)?,
         monitors: networks(&file, "webhook.monitors")?,
@@ -290,23 +292,50 @@ pub fn app(parsed: &Parsed, environment: &Environment) -> Result<AppSettings, Co
 /// By what terms decisions are taken and Slack and agents are spoken to.
 fn terms(sources: &Sources<'_>, reach: Reach) -> Result<Terms, Complaint> {
     let (environment, file) = (sources.environment, sources.file);
+    let bot_token = bot_token(sources, reach)?;
+    let channel = channel(sources)?;
     // Who only looks may not be allowed to read the secrets.
-    let secret = |name| match environment.secret(name) {
-        Err(_) if reach == Reach::Looks => Ok(None),
-        secret => secret,
+    let secret = match environment.secret("RUNBOOK_CALLBACK_SECRET") {
+        Err(_) if reach == Reach::Looks => None,
+        secret => secret?,
     };
-    let token = match secret("SLACK_BOT_TOKEN")? {
+    let proxy = proxy(environment)?;
+    Ok(Terms {
+        slack: Client::new(api_base(environment)?, bot_token, proxy.clone()),
+        callbacks: Callbacks {
+            caller: Caller::new(proxy),
+            secret: secret.as_deref().and_then(SigningSecret::new),
+        },
+        policy: safety::policy(file)?,
+        channel,
+        mention: mention(file)?,
+        remind_before: remind_before(file)?,
+        timeout: safety::timeout(file)?,
+    })
+}
+
+/// The bot token, if there is one.
+fn bot_token(sources: &Sources<'_>, reach: Reach) -> Result<Option<BotToken>, Complaint> {
+    let token = match sources.environment.secret("SLACK_BOT_TOKEN") {
+        Err(_) if reach == Reach::Looks => None,
+        token => token?,
+    };
+    let token = match token {
         Some(token) => Some(token),
-        None => file.text(BOT_TOKEN)?,
+        None => sources.file.text(BOT_TOKEN)?,
     };
-    let token = token.filter(|text| !text.trim().is_empty());
-    let bot_token = match token {
-        Some(text) => Some(BotToken::new(&text).ok_or_else(|| {
-            Complaint::usage("the bot token has characters that no token has")
-                .hint("copy it again from Slack")
-        })?),
-        None => None,
+    let Some(text) = token.filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
     };
+    BotToken::new(&text).map(Some).ok_or_else(|| {
+        Complaint::usage("the bot token has characters that no token has")
+            .hint("copy it again from Slack")
+    })
+}
+
+/// The channel of requests that name none.
+fn channel(sources: &Sources<'_>) -> Result<Option<String>, Complaint> {
+    let (environment, file) = (sources.environment, sources.file);
     let channel = match file.text("incident.slack.approvalChannel")? {
         None => environment
             .value("SLACK_DEFAULT_CHANNEL")
@@ -317,20 +346,24 @@ fn terms(sources: &Sources<'_>, reach: Reach) -> Result<Terms, Complaint> {
         None => file.text("incident.slack.defaultChannel")?,
         channel => channel,
     };
-    let secret = secret("RUNBOOK_CALLBACK_SECRET")?;
-    let proxy = proxy(environment)?;
-    Ok(Terms {
-        slack: Client::new(api_base(environment)?, bot_token, proxy.clone()),
-        callbacks: Callbacks {
-            caller: Caller::new(proxy),
-            secret: secret.as_deref().and_then(SigningSecret::new),
-        },
-        policy: safety::policy(file)?,
-        channel: channel.filter(|channel| !channel.is_empty()),
-        mention: mention(file)?,
-        remind_before: remind_before(file)?,
-        timeout: safety::timeout(file)?,
-    })
+    Ok(channel.filter(|channel| !channel.is_empty()))
+}
+
+/// What Slack's signatures are made with; none when nothing says.
+fn signing_secrets(sources: &Sources<'_>) -> Result<Vec<SigningSecret>, Complaint> {
+    if let Some(text) = sources.environment.secret("SLACK_SIGNING_SECRET")? {
+        return Ok(text.lines().filter_map(SigningSecret::new).collect());
+    }
+    let expected = "text or a list of texts";
+    let listed = sources
+        .file
+        .list(SIGNING_SECRET, expected, SigningSecret::new)?;
+    Ok(listed.unwrap_or_default())
+}
+
+fn no_signing_secret() -> Complaint {
+    Complaint::usage("there is no signing secret, so no request could be believed")
+        .hint("set SLACK_SIGNING_SECRET; Slack shows it under Basic Information of the app")
 }
 
 /// Who is notified of a request.
@@ -551,6 +584,13 @@ fn proxy(environment: &Environment) -> Result<Option<Proxy>, Complaint> {
     Proxy::parse(&url, &except)
         .map(Some)
         .ok_or_else(|| Complaint::usage("HTTPS_PROXY is no proxy URL"))
+}
+
+/// `HOST:PORT`, an IPv6 host in brackets.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let plain = !host.is_empty() && (host.starts_with('[') || !host.contains(':'));
+    Some((host.to_owned(), port.parse().ok().filter(|_| plain)?))
 }
 
 /// The two files for TLS. One without the other is a mistake that must not end in plain HTTP.

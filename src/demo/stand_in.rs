@@ -91,6 +91,16 @@ impl StandIn {
         token.clone_into(&mut self.slack.state().token);
     }
 
+    /// From now on the token may do this, as `X-OAuth-Scopes` lists it.
+    pub fn set_scopes(&self, scopes: &str) {
+        scopes.clone_into(&mut self.slack.state().scopes);
+    }
+
+    /// Puts Slack's clock ahead of this machine's by so many seconds, or behind it.
+    pub fn set_clock_off(&self, seconds: i64) {
+        self.slack.state().clock_off = seconds;
+    }
+
     /// Answers this method with this document, once the token is right.
     pub fn answer(&self, method: &str, answer: Value) {
         self.slack.state().answers.insert(method.to_owned(), answer);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -15,10 +16,13 @@ use super::interactions::App;
 use super::page::Wish;
 use super::preview::Sample;
 use super::web_api::not_ok;
+use crate::clock;
 use crate::webhook::Response;
 
 /// The bot token that a fresh stand-in accepts.
 pub const TOKEN: &str = "xoxb-test-token";
+/// What that token may do.
+const SCOPES: &str = "chat:write,chat:write.public,users:read,usergroups:read,app_mentions:read";
 
 /// A way for Slack to fail.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,9 @@ pub(super) enum Mood {
 
 pub(super) struct State {
     pub(super) token: String,
+    pub(super) scopes: String,
+    /// Seconds.
+    pub(super) clock_off: i64,
     pub(super) calls: Vec<Call>,
     pub(super) answers: HashMap<String, Value>,
     pub(super) groups: HashMap<String, Vec<String>>,
@@ -128,6 +135,8 @@ impl Default for State {
     fn default() -> Self {
         Self {
             token: TOKEN.to_owned(),
+            scopes: SCOPES.to_owned(),
+            clock_off: 0,
             calls: Vec::new(),
             answers: HashMap::new(),
             groups: HashMap::new(),
@@ -201,8 +210,13 @@ impl State {
             (_, Some("used_url" | "no_such_path")) => Response::json(404, &answer),
             _ => Response::json(200, &answer),
         };
-        let scopes = "chat:write,chat:write.public,users:read,usergroups:read";
-        response.headers.push(("X-OAuth-Scopes", scopes.to_owned()));
+        let scopes = self.scopes.clone();
+        response.headers.push(("X-OAuth-Scopes", scopes));
+        let now = clock::now().unix().saturating_add_signed(self.clock_off);
+        let date = UNIX_EPOCH + Duration::from_secs(now);
+        response
+            .headers
+            .push(("Date", httpdate::fmt_http_date(date)));
         match failure {
             Some(_) => Reply::Late(response, self.recoveries),
             None => Reply::Answer(response),

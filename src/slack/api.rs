@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::message::Message;
 use crate::approval::{GroupId, UserId};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::metrics::{self, Counter};
 use crate::outgoing::{Body, CALL, CallError, Caller, Proxy, Url};
 
@@ -32,6 +32,29 @@ impl BotToken {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.into()))
+    }
+}
+
+/// Which of Slack's kinds a token is, by how it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    Bot,
+    /// `xoxp-`: it acts as a person.
+    User,
+    /// `xapp-`: it cannot call these methods.
+    App,
+    Unknown,
+}
+
+impl BotToken {
+    pub fn kind(&self) -> TokenKind {
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| self.0.starts_with(prefix));
+        match () {
+            () if begins(&["xoxb-", "xoxe.xoxb-"]) => TokenKind::Bot,
+            () if begins(&["xoxp-", "xoxe.xoxp-"]) => TokenKind::User,
+            () if begins(&["xapp-"]) => TokenKind::App,
+            () => TokenKind::Unknown,
+        }
     }
 }
 
@@ -112,6 +135,11 @@ impl Client {
     /// Whether it can call the Web API at all.
     pub fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// What kind of token it has.
+    pub fn token_kind(&self) -> Option<TokenKind> {
+        self.token.as_ref().map(BotToken::kind)
     }
 
     /// Whether another one has the same token, or has none either.
@@ -226,6 +254,27 @@ impl Client {
             (None, None) => Err(CallError::Failed("the answer does not say".into())),
             _ => Ok(identity),
         }
+    }
+
+    /// `auth.test`, with all that its answer tells about the token and about Slack's clock.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn introduce(&self) -> Result<Introduction, CallError> {
+        let Some(token) = &self.token else {
+            return Err(CallError::Refused("there is no bot token".into()));
+        };
+        let url = format!("{}auth.test", self.base.0.as_str());
+        let authorization = ("Authorization", &*format!("Bearer {}", token.0));
+        let reply =
+            self.caller
+                .exchange(&url, &[authorization], Body::Form(String::new()), CALL)?;
+        let named = verdict(&reply.body);
+        Ok(Introduction {
+            named,
+            scopes: reply.scopes,
+            date: reply.date,
+        })
     }
 
     /// `usergroups.users.list`: the members of a user group.
@@ -397,6 +446,24 @@ impl Limit {
 pub struct Identity {
     pub team_id: Option<String>,
     pub enterprise_id: Option<String>,
+}
+
+/// What Slack says when a token introduces itself.
+#[derive(Debug)]
+pub struct Introduction {
+    /// Whose the token is, or Slack's word for why it is nobody's.
+    pub named: Result<Names, CallError>,
+    /// What the token may do.
+    pub scopes: Option<Vec<String>>,
+    /// Slack's clock.
+    pub date: Option<Timestamp>,
+}
+
+/// A workspace and a bot, by the names that people know.
+#[derive(Debug, Deserialize)]
+pub struct Names {
+    pub team: Option<String>,
+    pub user: Option<String>,
 }
 
 impl Identity {

@@ -62,8 +62,8 @@ pub enum Needs {
     Groups,
 }
 
-/// The manifest of an app for the server at `url`.
-pub fn manifest(name: &AppName, url: &PublicUrl, needs: Needs) -> Value {
+/// The bot's scopes.
+pub fn scopes(needs: Needs) -> Vec<&'static str> {
     let mut scopes = vec![
         "chat:write",
         "chat:write.public",
@@ -73,6 +73,12 @@ pub fn manifest(name: &AppName, url: &PublicUrl, needs: Needs) -> Value {
     if needs == Needs::Groups {
         scopes.push("usergroups:read");
     }
+    scopes
+}
+
+/// The manifest of an app for the server at `url`.
+pub fn manifest(name: &AppName, url: &PublicUrl, needs: Needs) -> Value {
+    let scopes = scopes(needs);
     let address = |path: &str| format!("{}{path}", url.0);
     json!({
         "display_information": {

@@ -23,6 +23,11 @@ impl SigningSecret {
         (!text.is_empty()).then(|| Self(text.into()))
     }
 
+    /// Whether it looks as Slack makes them: 32 letters and digits.
+    pub fn is_shaped(&self) -> bool {
+        self.0.len() == 32 && self.0.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }
+
     /// The signature of a body at a time: `v0=` and 64 hex digits.
     pub fn sign(&self, timestamp: &str, body: &[u8]) -> String {
         let mac = self.mac(timestamp, body).finalize().into_bytes();

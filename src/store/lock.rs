@@ -31,6 +31,21 @@ pub(super) struct Locks {
 /// Holds a lock until dropped.
 pub(super) struct Guard(#[allow(dead_code, reason = "the open file is the lock")] File);
 
+/// Proves that a lock on one handle of a file keeps another one out.
+///
+/// # Errors
+/// It cannot be locked, or the lock means nothing.
+pub(super) fn excludes(one: &File, other: &File) -> io::Result<()> {
+    FileExt::try_lock_exclusive(one)?;
+    let taken = FileExt::try_lock_exclusive(other);
+    FileExt::unlock(one)?;
+    match taken {
+        Err(error) if is_contended(&error) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(io::Error::other("two had the same lock at once")),
+    }
+}
+
 impl Locks {
     /// Locks under `directory`.
     pub(super) fn of(directory: &Path) -> Self {

@@ -8,6 +8,7 @@ mod commit;
 mod directory;
 mod durable;
 mod events;
+pub mod examine;
 mod follow;
 mod index;
 mod lock;

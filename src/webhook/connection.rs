@@ -3,11 +3,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::edge::Shared;
+use super::edge::{Door, Shared};
 use super::head::{self, Head};
 use super::line::{Line, Phase};
 use super::{Refusal, Request, Response};
@@ -110,10 +110,10 @@ impl<'a, S: Stream> Connection<'a, S> {
         let may_go_on = head.keep_alive && !last;
         let (length, expects_continue) = (head.length, head.expects_continue);
         let mut request = self.request(head);
-        if let Err(refusal) = self
-            .shared
-            .webhook
-            .expects(&request, length, limits.body_bytes)
+        if let Err(refusal) =
+            self.shared
+                .webhook
+                .expects(&self.shared.door, &request, length, limits.body_bytes)
         {
             return self.answer_and_close(&refusal.response(), framing);
         }
@@ -130,15 +130,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             Err(refusal) => return self.refuse(&refusal),
         }
         self.line.enter(Phase::Serving, None);
-        let response = match self.shared.webhook.gate(&request) {
-            Ok(Some(response)) => response,
-            Ok(None) => {
-                let answered = self.shared.bridge.forward(&request, limits.worker);
-                metrics::acknowledged(clock::tick().duration_since(started));
-                answered.unwrap_or_else(|refusal| refusal.response())
-            }
-            Err(refusal) => refusal.response(),
-        };
+        let response = self.respond(&request, started);
         framing.keep_alive = may_go_on && !self.shared.lines.is_closed();
         if !framing.keep_alive {
             return self.answer_and_close(&response, framing);
@@ -153,6 +145,23 @@ impl<'a, S: Stream> Connection<'a, S> {
         } else {
             Next::Request
         }
+    }
+
+    fn respond(&self, request: &Request, started: Instant) -> Response {
+        let webhook = &self.shared.webhook;
+        let answered = match &self.shared.door {
+            Door::Metrics => webhook.metrics_alone(request),
+            Door::Main(bridge) => match webhook.gate(request) {
+                Ok(Some(response)) => Ok(response),
+                Ok(None) => {
+                    let answered = bridge.forward(request, self.shared.limits.worker);
+                    metrics::acknowledged(clock::tick().duration_since(started));
+                    answered
+                }
+                Err(refusal) => Err(refusal),
+            },
+        };
+        answered.unwrap_or_else(|refusal| refusal.response())
     }
 
     /// Reads until the head is complete. `None` when the client has left without a word.

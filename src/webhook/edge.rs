@@ -38,12 +38,36 @@ pub struct Edge {
     waker: UnixStream,
 }
 
+/// Where a socket leads to.
+pub enum Door {
+    /// All that the server offers; the workers behind the bridge answer what Slack has signed.
+    Main(Bridge),
+    /// `/metrics` and nothing else, to whoever reaches it.
+    Metrics,
+}
+
+impl Door {
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Main(bridge) => bridge.proves_itself(),
+            Self::Metrics => true,
+        }
+    }
+
+    fn close(&self, deadline: Instant) {
+        match self {
+            Self::Main(bridge) => bridge.stop(deadline),
+            Self::Metrics => {}
+        }
+    }
+}
+
 /// What all connections share.
 pub(super) struct Shared {
     tls: Option<Arc<Tls>>,
     pub(super) limits: Limits,
     pub(super) webhook: Arc<Webhook>,
-    pub(super) bridge: Bridge,
+    pub(super) door: Door,
     pub(super) lines: Lines,
     /// Ends the wait for connections when its other end is closed.
     wake: UnixStream,
@@ -61,7 +85,7 @@ impl Edge {
         tls: Option<Arc<Tls>>,
         limits: Limits,
         webhook: Arc<Webhook>,
-        bridge: Bridge,
+        door: Door,
     ) -> io::Result<Self> {
         // Another process may be faster at a socket that several share.
         listener.set_nonblocking(true)?;
@@ -71,7 +95,7 @@ impl Edge {
             tls,
             limits,
             webhook,
-            bridge,
+            door,
             lines,
             wake,
             complained: Mutex::default(),
@@ -94,7 +118,7 @@ impl Edge {
 
     /// Whether its threads live and a worker answers, for the watchdog.
     pub fn is_alive(&self) -> bool {
-        !self.threads.iter().any(JoinHandle::is_finished) && self.shared.bridge.proves_itself()
+        !self.threads.iter().any(JoinHandle::is_finished) && self.shared.door.is_alive()
     }
 
     /// Stops accepting, and lets what is in flight finish until the deadline.
@@ -103,7 +127,7 @@ impl Edge {
         // Only our own wait ends: the socket itself may be another process's, too.
         let _ = self.waker.shutdown(Shutdown::Both);
         self.shared.lines.wait_until_empty(deadline);
-        self.shared.bridge.stop(deadline);
+        self.shared.door.close(deadline);
     }
 }
 

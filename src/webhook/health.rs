@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Refusal, Request, Response, Webhook};
+use super::gate::{Route, route};
+use super::{MetricsPlace, Refusal, Request, Response, Webhook};
 use crate::clock;
 use crate::metrics::{self, Gauge};
 
@@ -110,30 +111,37 @@ impl Webhook {
 
     /// All numbers, for loopback and the configured monitors; to others there is no such path.
     pub(super) fn metrics(&self, request: &Request) -> Result<Response, Refusal> {
-        if !self.is_near(request) {
-            return Err(Refusal::NotFound);
+        if self.shows_metrics_to(request) {
+            Ok(self.numbers())
+        } else {
+            Err(Refusal::NotFound)
         }
-        let census = self.effects.store().census().map_err(|_| Refusal::Failed)?;
+    }
+
+    /// All numbers, for whoever reaches the address that serves nothing else.
+    pub(super) fn metrics_alone(&self, request: &Request) -> Result<Response, Refusal> {
+        match route(request)? {
+            Route::Metrics => Ok(self.numbers()),
+            Route::Health | Route::Interactions | Route::Events => Err(Refusal::NotFound),
+        }
+    }
+
+    pub(super) fn shows_metrics_to(&self, request: &Request) -> bool {
+        self.metrics == MetricsPlace::Main && self.is_near(request)
+    }
+
+    fn numbers(&self) -> Response {
         let gauge = |name, help, value: usize| Gauge {
             name,
             help,
             value: value as u64,
         };
-        let gauges = [
+        let census = self.effects.store().census();
+        let mut gauges = vec![
             gauge(
-                "runbook_pending_approvals",
-                "Approvals that wait for a decision.",
-                census.pending,
-            ),
-            gauge(
-                "runbook_unreadable_files",
-                "Files that are no approvals and left alone.",
-                census.unreadable,
-            ),
-            gauge(
-                "runbook_effects_owed",
-                "Approvals that owe effects.",
-                census.owing,
+                "runbook_store_readable",
+                "Whether the approvals could be counted just now.",
+                usize::from(census.is_ok()),
             ),
             gauge(
                 "runbook_config_last_reload_successful",
@@ -141,13 +149,32 @@ impl Webhook {
                 usize::from(self.stale.now().is_none()),
             ),
         ];
+        // What cannot be counted is left out, and the rest is told all the more.
+        if let Ok(census) = census {
+            gauges.extend([
+                gauge(
+                    "runbook_pending_approvals",
+                    "Approvals that wait for a decision.",
+                    census.pending,
+                ),
+                gauge(
+                    "runbook_unreadable_files",
+                    "Files that are no approvals and left alone.",
+                    census.unreadable,
+                ),
+                gauge(
+                    "runbook_effects_owed",
+                    "Approvals that owe effects.",
+                    census.owing,
+                ),
+            ]);
+        }
         let content_type = "text/plain; version=0.0.4; charset=utf-8".to_owned();
-        let body = metrics::exposition(&gauges).into_bytes();
-        Ok(Response {
+        Response {
             status: 200,
             headers: vec![("Content-Type", content_type)],
-            body,
-        })
+            body: metrics::exposition(&gauges).into_bytes(),
+        }
     }
 
     pub(super) fn is_near(&self, request: &Request) -> bool {

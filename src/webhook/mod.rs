@@ -39,6 +39,7 @@ use crate::effects::Effects;
 use crate::live::Live;
 use crate::metrics::{self, Counter};
 use crate::slack::signature::{SignedBody, SigningSecret};
+use edge::Door;
 use gate::Route;
 use tls::Tls;
 
@@ -82,12 +83,22 @@ pub struct Access {
     pub workspace: Option<String>,
 }
 
+/// Where `/metrics` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsPlace {
+    /// On the main port, for those nearby.
+    Main,
+    /// At an address of its own, and nowhere else.
+    Alone,
+}
+
 /// The server above the socket.
 pub struct Webhook {
     effects: Effects,
     access: Live<Access>,
     tls: Option<Arc<Tls>>,
     started: Instant,
+    metrics: MetricsPlace,
     seen: Mutex<events::Seen>,
     reports: Mutex<gate::Reports>,
     /// Why the configuration as it is now is not the one that holds.
@@ -95,12 +106,18 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    pub fn new(effects: Effects, access: Access, tls: Option<Arc<Tls>>) -> Self {
+    pub fn new(
+        effects: Effects,
+        access: Access,
+        tls: Option<Arc<Tls>>,
+        metrics: MetricsPlace,
+    ) -> Self {
         Self {
             effects,
             access: Live::new(access),
             tls,
             started: clock::tick(),
+            metrics,
             seen: Mutex::default(),
             reports: Mutex::new(gate::Reports::new()),
             stale: Live::new(None),
@@ -123,10 +140,23 @@ impl Webhook {
     ///
     /// # Errors
     /// The refusal to answer with.
-    pub fn expects(&self, request: &Request, length: usize, most: usize) -> Result<(), Refusal> {
+    pub fn expects(
+        &self,
+        door: &Door,
+        request: &Request,
+        length: usize,
+        most: usize,
+    ) -> Result<(), Refusal> {
         let route = gate::route(request);
+        if matches!(door, Door::Metrics) {
+            return match (request.path(), route) {
+                ("/metrics", Ok(_)) if length > most => Err(Refusal::TooLarge),
+                ("/metrics", route) => route.map(drop),
+                _ => Err(Refusal::NotFound),
+            };
+        }
         // To strangers there is no such path, whatever the method.
-        if request.path() == "/metrics" && !self.is_near(request) {
+        if request.path() == "/metrics" && !self.shows_metrics_to(request) {
             return Err(Refusal::NotFound);
         }
         route?;

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::certificate::{days_until, validity};
 use crate::clock::{self, Timestamp};
 use crate::complaint::{Complaint, reason};
 use crate::live::Live;
@@ -55,7 +56,7 @@ impl Tls {
     /// # Errors
     /// A file cannot be read, is not PEM, or the two do not belong together.
     pub fn load(paths: &PairPaths) -> Result<Self, Complaint> {
-        let pair = Arc::new(Current(Live::new(load_pair(paths)?)));
+        let pair = Arc::new(Current(Live::new(load_aloud(paths)?)));
         let unusable =
             |error: rustls::Error| Complaint::failure(format!("cannot set up TLS: {error}"));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -76,18 +77,51 @@ impl Tls {
     /// Whole days until the certificate ends, negative when it has; `None` when it does not say.
     pub fn days_left(&self) -> Option<i64> {
         let ends = self.pair.0.now().ends?;
-        let days = |span: Duration| i64::try_from(span.as_secs() / 86400).unwrap_or(i64::MAX);
-        let now = clock::now();
-        Some(if ends > now {
-            days(ends.since(now))
-        } else {
-            -1 - days(now.since(ends))
-        })
+        Some(days_until(ends, clock::now()))
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
+}
+
+/// Tells when the certificate of a pair is over, or soon will be.
+fn warn_of_end(paths: &PairPaths, pair: &Pair) {
+    let certificate = paths.certificate.display();
+    let ends = pair
+        .certified
+        .cert
+        .first()
+        .and_then(|first| validity(first));
+    let now = clock::now();
+    match ends {
+        Some((starts, _)) if starts > now => {
+            log::warn!(file:% = certificate, starts:%; "The TLS certificate is not valid yet");
+        }
+        Some((_, ends)) if ends <= now => {
+            log::warn!(file:% = certificate, ended:% = ends; "The TLS certificate has expired");
+        }
+        Some((_, ends)) if ends.since(now) < SOON => {
+            log::warn!(file:% = certificate, ends:%; "The TLS certificate expires soon");
+        }
+        Some(_) => {}
+        None => log::warn!(file:% = certificate; "The TLS certificate's validity cannot be read"),
+    }
+}
+
+/// Loads a pair, and tells when it is of no use for long.
+fn load_aloud(paths: &PairPaths) -> Result<Pair, Complaint> {
+    let pair = load_pair(paths)?;
+    warn_of_end(paths, &pair);
+    Ok(pair)
+}
+
+/// The chain of a pair that could be served, the server's certificate first.
+///
+/// # Errors
+/// Those of [`Tls::load`].
+pub fn chain(paths: &PairPaths) -> Result<Vec<CertificateDer<'static>>, Complaint> {
+    load_pair(paths).map(|pair| pair.certified.cert.clone())
 }
 
 fn load_pair(paths: &PairPaths) -> Result<Pair, Complaint> {
@@ -116,20 +150,6 @@ fn load_pair(paths: &PairPaths) -> Result<Pair, Complaint> {
         };
         Complaint::usage(what).hint("the server's own certificate must be the first in its file")
     })?;
-    let now = clock::now();
-    match ends {
-        Some((starts, _)) if starts > now => {
-            log::warn!(file:% = certificate, starts:%; "The TLS certificate is not valid yet");
-        }
-        Some((_, ends)) if ends <= now => {
-            log::warn!(file:% = certificate, ended:% = ends; "The TLS certificate has expired");
-        }
-        Some((_, ends)) if ends.since(now) < SOON => {
-            log::warn!(file:% = certificate, ends:%; "The TLS certificate expires soon");
-        }
-        Some(_) => {}
-        None => log::warn!(file:% = certificate; "The TLS certificate's validity cannot be read"),
-    }
     Ok(Pair {
         certified: Arc::new(certified),
         ends: ends.map(|(_, ends)| ends),
@@ -153,67 +173,6 @@ fn unreadable(what: &str, path: &Path, error: &rustls::pki_types::pem::Error) ->
         Error::NoItemsFound => Complaint::usage(format!("no {what} in {path}"))
             .hint("it must be PEM, and not encrypted"),
         error => Complaint::usage(format!("cannot read {what} {path}: {error}")),
-    }
-}
-
-/// `notBefore` and `notAfter` of a certificate (RFC 5280, section 4.1).
-fn validity(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
-    let mut tbs = Der(Der(Der(certificate).next(0x30)?).next(0x30)?);
-    if tbs.0.first() == Some(&0xa0) {
-        tbs.next(0xa0)?; // version
-    }
-    for tag in [0x02, 0x30, 0x30] {
-        tbs.next(tag)?; // serial number, signature algorithm, issuer
-    }
-    let mut validity = Der(tbs.next(0x30)?);
-    Some((validity.time()?, validity.time()?))
-}
-
-/// What is left of a DER encoding.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The content of the next element, which must have this tag.
-    fn next(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let (&found, rest) = self.0.split_first()?;
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            0x81..=0x84 => {
-                let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (
-                    digits
-                        .iter()
-                        .fold(0, |length, digit| length << 8 | usize::from(*digit)),
-                    rest,
-                )
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        (found == tag).then_some(content)
-    }
-
-    /// `UTCTime` (`YYMMDDHHMMSSZ`, years 1950 to 2049) or `GeneralizedTime` (`YYYYMMDDHHMMSSZ`).
-    fn time(&mut self) -> Option<Timestamp> {
-        let text = match self.0.first()? {
-            0x17 => {
-                let text = std::str::from_utf8(self.next(0x17)?).ok()?;
-                let century = if text.get(..2)? < "50" { "20" } else { "19" };
-                format!("{century}{text}")
-            }
-            _ => std::str::from_utf8(self.next(0x18)?).ok()?.to_owned(),
-        };
-        let part = |from: usize, to: usize| text.get(from..to);
-        let (date, time) = (
-            (part(0, 4)?, part(4, 6)?, part(6, 8)?),
-            (part(8, 10)?, part(10, 12)?, part(12, 14)?),
-        );
-        Timestamp::parse(&format!(
-            "{}-{}-{}T{}:{}:{}Z",
-            date.0, date.1, date.2, time.0, time.1, time.2
-        ))
     }
 }
 
@@ -253,7 +212,7 @@ impl PairWatch {
     /// Loads the files as they are.
     pub fn reload(&mut self, tls: &Tls) {
         self.loaded = stamps(&self.paths);
-        match load_pair(&self.paths) {
+        match load_aloud(&self.paths) {
             Ok(pair) => {
                 tls.pair.0.replace(pair);
                 log::info!(certificate:% = self.paths.certificate.display(); "TLS certificate reloaded");

@@ -1,0 +1,165 @@
+//! What the world sees of the server: its certificate, its port, its public address.
+
+use serde_json::json;
+
+use super::super::health;
+use super::super::listener::try_bind;
+use super::Check;
+use crate::certificate::{days_until, names, validity};
+use crate::clock;
+use crate::config::Diagnosis;
+use crate::outgoing::{Body, CALL};
+use crate::probe::{Trust, examine};
+use crate::random;
+use crate::webhook::tls::chain;
+
+const PAIR: &str = "tls pair";
+const NAMES: &str = "tls names";
+const CHAIN: &str = "tls chain";
+const EXPIRY: &str = "tls expiry";
+const PORT: &str = "port";
+const PUBLIC: &str = "public url";
+/// Days that a certificate should hold yet. Let's Encrypt renews 30 days ahead.
+const SOON: i64 = 14;
+
+pub(super) fn tls(diagnosis: &Diagnosis) -> Vec<Check> {
+    let paths = match &diagnosis.tls {
+        Ok(Some(paths)) => paths,
+        Ok(None) => {
+            let what = "none is given, so a proxy or a tunnel must speak HTTPS for the server";
+            return vec![Check::good("tls", what)];
+        }
+        Err(complaint) => return vec![Check::complain(PAIR, complaint)],
+    };
+    let chain = match chain(paths) {
+        Ok(chain) => chain,
+        Err(complaint) => return vec![Check::complain(PAIR, &complaint)],
+    };
+    let mut checks = vec![Check::good(PAIR, "certificate and key belong together")];
+    let Some(first) = chain.first() else {
+        return checks;
+    };
+    let listed = match names(first) {
+        names if names.is_empty() => "no name".to_owned(),
+        names => names.join(", "),
+    };
+    let signed = examine(&chain, &Trust::Signed(diagnosis.given.clone()));
+    let (expires, expired) = expiry(first);
+    checks.push(match &diagnosis.public_name {
+        None => Check::good(NAMES, listed),
+        // A chain that does not hold, or is over, is told below; pinned, only the name is looked at.
+        Some(name) => match examine(&chain, &Trust::Named(name.clone(), chain.clone())) {
+            Err(why) if !expired => Check::bad(NAMES, format!("{why}; it is for {listed}"))
+                .hint("get one for the host of webhook.publicUrl"),
+            _ => Check::good(NAMES, listed),
+        },
+    });
+    checks.push(match signed {
+        Ok(()) => Check::good(CHAIN, "it leads to a root that is trusted"),
+        Err(_) if expired => Check::unseen(CHAIN, "the certificate is not valid now"),
+        Err(why) => Check::bad(CHAIN, why).hint(
+            "Slack takes public certificates only; the file must hold the intermediates, too (fullchain.pem)",
+        ),
+    });
+    checks.push(expires);
+    checks
+}
+
+/// When it ends, and whether it is of no use now.
+fn expiry(certificate: &[u8]) -> (Check, bool) {
+    let hint = "renew it; a running server takes in the new file by itself";
+    let now = clock::now();
+    let Some((starts, ends)) = validity(certificate) else {
+        return (Check::unseen(EXPIRY, "its validity cannot be read"), false);
+    };
+    let days = days_until(ends, now);
+    let when = ends.for_people();
+    if starts > now {
+        let what = format!("it is not valid before {}", starts.for_people());
+        (
+            Check::bad(EXPIRY, what).hint("set the clock, or wait"),
+            true,
+        )
+    } else if ends <= now {
+        (
+            Check::bad(EXPIRY, format!("it has ended at {when}")).hint(hint),
+            true,
+        )
+    } else if days < SOON {
+        let what = format!("it ends in {days} days, at {when}");
+        (Check::notable(EXPIRY, what).hint(hint), false)
+    } else {
+        (
+            Check::good(EXPIRY, format!("in {days} days, at {when}")),
+            false,
+        )
+    }
+}
+
+pub(super) fn port(diagnosis: &Diagnosis) -> Vec<Check> {
+    let (host, port) = (&*diagnosis.host, diagnosis.port);
+    let check = match try_bind(host, port, diagnosis.reuse_port) {
+        Ok(()) if port == 0 => Check::good(PORT, "any free one is taken"),
+        Ok(()) => Check::good(PORT, format!("{port} is free, and can be listened on")),
+        // It may be taken by ourselves.
+        Err(_) if is_ours(host, port) => {
+            Check::good(PORT, format!("{port} is served by a running runbook"))
+        }
+        Err(complaint) => Check::complain(PORT, &complaint),
+    };
+    vec![check]
+}
+
+fn is_ours(host: &str, port: u16) -> bool {
+    let host = match host {
+        "0.0.0.0" | "::" | "[::]" => "127.0.0.1",
+        host => host,
+    };
+    health::is_served(&health::of_port(port, host))
+}
+
+/// Plays Slack's own question to a Request URL.
+pub(super) fn public_url(diagnosis: &Diagnosis) -> Vec<Check> {
+    let Some(url) = &diagnosis.public_url else {
+        return vec![Check::unseen(PUBLIC, "webhook.publicUrl is not configured")];
+    };
+    let Some(secret) = diagnosis.secrets.as_ref().ok().and_then(|all| all.first()) else {
+        return vec![Check::unseen(
+            PUBLIC,
+            "there is no signing secret to ask with",
+        )];
+    };
+    let Ok(challenge) = random::letters(20) else {
+        return vec![Check::unseen(PUBLIC, "there are no random bytes")];
+    };
+    let body = json!({ "type": "url_verification", "challenge": challenge }).to_string();
+    let timestamp = clock::now().unix().to_string();
+    let signature = secret.sign(&timestamp, body.as_bytes());
+    let headers = [
+        ("X-Slack-Request-Timestamp", &*timestamp),
+        ("X-Slack-Signature", &*signature),
+    ];
+    let address = format!("{url}/slack/events");
+    let answer = diagnosis
+        .caller
+        .post(&address, &headers, Body::Json(body), CALL);
+    vec![match answer {
+        Ok((200, body)) if String::from_utf8_lossy(&body).contains(&challenge) => {
+            if url.starts_with("https://") {
+                Check::good(PUBLIC, format!("{address} answers the challenge"))
+            } else {
+                let what = format!("{address} answers the challenge, but not over HTTPS");
+                Check::notable(PUBLIC, what).hint("Slack calls https only")
+            }
+        }
+        Ok((401, _)) => Check::bad(PUBLIC, format!("{address} refuses our signature"))
+            .hint("the server there has another signing secret, or its clock is off"),
+        Ok((status, _)) => {
+            let what =
+                format!("{address} answers with HTTP status {status}, and not the challenge");
+            Check::bad(PUBLIC, what).hint("the proxy must pass /slack/… on to the server as it is")
+        }
+        Err(error) => Check::bad(PUBLIC, format!("{address}: {error}"))
+            .hint("the server must run, and its name, proxy and certificate must lead to it"),
+    }]
+}

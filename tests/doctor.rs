@@ -1,0 +1,352 @@
+//! `runbook doctor`: a check a line, what is broken keeps nothing else from being looked at, and
+//! nothing is left behind.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::edge::pki::{Authority, Key};
+use crate::harness::{
+    CHANNEL, Client, Finished, SECRET, Scratch, Server, all_files, sample, write_approval,
+};
+use crate::stand_in::{Failure, StandIn, Times};
+
+fn doctor(slack: &StandIn) -> Client {
+    Client::new(["doctor", "--port", "0"])
+        .slack(slack)
+        .env("SLACK_SIGNING_SECRET", SECRET)
+}
+
+/// The line of a check.
+fn line<'a>(found: &'a Finished, name: &str) -> &'a str {
+    let mut lines = found.stdout.lines();
+    let begins = |line: &&str| {
+        line.split_once(' ')
+            .is_some_and(|(_, rest)| rest.starts_with(name))
+    };
+    lines
+        .find(begins)
+        .unwrap_or_else(|| panic!("no line {name:?}: {found:?}"))
+}
+
+#[track_caller]
+fn is_well(found: &Finished) {
+    assert_eq!(found.status, Some(0), "{found:?}");
+    assert!(!found.stdout.contains('✗'), "{found:?}");
+}
+
+#[track_caller]
+fn is_broken(found: &Finished, name: &str, said: &str) {
+    assert_eq!(found.status, Some(1), "{found:?}");
+    let line = line(found, name);
+    assert!(
+        line.starts_with('✗') && line.contains(said),
+        "{said}: {found:?}"
+    );
+}
+
+#[test]
+fn a_machine_that_is_ready_is_well_and_stays_as_it_was() {
+    let (slack, place) = (StandIn::start(), Scratch::new());
+    let found = doctor(&slack).place(&place).finish();
+    is_well(&found);
+    assert!(
+        line(&found, "slack").contains("bot runbook of workspace Example"),
+        "{found:?}"
+    );
+    assert!(
+        line(&found, "pending directory").contains("can be made"),
+        "{found:?}"
+    );
+    assert!(all_files(&place).is_empty());
+    assert!(!place.join(".runbook").exists());
+    for secret in [SECRET, &slack.token()] {
+        assert!(
+            !found.stdout.contains(secret) && !found.stderr.contains(secret),
+            "{found:?}"
+        );
+    }
+    assert!(slack.calls().is_empty(), "nothing was posted");
+    // A directory that is there is tried, and is as before.
+    let dir = Scratch::new();
+    write_approval(&dir, &sample("apr-1"));
+    let before = all_files(&dir);
+    let found = doctor(&slack).dir(&dir).finish();
+    is_well(&found);
+    assert!(
+        line(&found, "locks and syncs").starts_with('✓'),
+        "{found:?}"
+    );
+    assert!(
+        line(&found, "approval files").contains("1 can be read"),
+        "{found:?}"
+    );
+    assert_eq!(all_files(&dir), before);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_broken_in_the_configuration_is_told_and_the_rest_looked_at() {
+    let slack = StandIn::start();
+    for (yaml, said) in [
+        ("safety: [\n", "line "),
+        (
+            "safety:\n  aprovers: {}\n",
+            "unknown key safety.aprovers (did you mean approvers?)",
+        ),
+        (
+            "webhook:\n  publicUrl: ${NONE}\n",
+            "the environment variable NONE is not set",
+        ),
+        ("webhook:\n  workers: none\n", "webhook.workers"),
+    ] {
+        let found = doctor(&slack).config(yaml).finish();
+        is_broken(&found, "configuration", said);
+        assert!(line(&found, "slack").starts_with('✓'), "{found:?}");
+        assert!(line(&found, "port").starts_with('✓'), "{found:?}");
+    }
+    let unknown = doctor(&slack).config("webhook:\n  prot: 1\n").finish();
+    is_broken(&unknown, "configuration key", "did you mean port?");
+}
+
+#[test]
+fn secrets_are_there_and_look_like_secrets() {
+    let slack = StandIn::start();
+    let none = doctor(&slack).without_env("SLACK_SIGNING_SECRET").finish();
+    is_broken(&none, "signing secret", "there is no signing secret");
+    assert!(
+        line(&none, "configuration").starts_with('✓'),
+        "it is told once: {none:?}"
+    );
+    let odd = doctor(&slack)
+        .env("SLACK_SIGNING_SECRET", "xoxb-1-2")
+        .finish();
+    is_broken(&odd, "signing secret", "does not look like one");
+    assert!(!odd.stdout.contains("xoxb-1-2"));
+    let user = doctor(&slack).env("SLACK_BOT_TOKEN", "xoxp-1-2").finish();
+    is_broken(&user, "bot token", "a user's");
+    assert!(!user.stdout.contains("xoxp-1-2"));
+    let no_token = doctor(&slack).without_env("SLACK_BOT_TOKEN").finish();
+    is_broken(&no_token, "bot token", "there is none");
+}
+
+#[test]
+fn slack_says_whose_the_token_is_what_it_may_do_and_what_time_it_is() {
+    let slack = StandIn::start();
+    let stranger = doctor(&slack).env("SLACK_BOT_TOKEN", "xoxb-other").finish();
+    is_broken(&stranger, "slack", "invalid_auth");
+    slack.set_scopes("chat:write,users:read");
+    is_broken(
+        &doctor(&slack).finish(),
+        "scopes",
+        "missing: chat:write.public",
+    );
+    slack.set_scopes("chat:write,chat:write.public,users:read");
+    is_well(&doctor(&slack).finish());
+    let groups = "safety:\n  approvers:\n    default:\n      groups: [S0AAAAAAA]\n";
+    is_broken(
+        &doctor(&slack).config(groups).finish(),
+        "scopes",
+        "missing: usergroups:read",
+    );
+    for (seconds, sign) in [(-400, '✗'), (400, '✗'), (100, '!'), (0, '✓')] {
+        slack.set_clock_off(seconds);
+        let found = doctor(&slack).finish();
+        assert!(line(&found, "clock").starts_with(sign), "{found:?}");
+        assert_eq!(found.status, Some(i32::from(sign == '✗')), "{found:?}");
+    }
+}
+
+#[test]
+fn a_slack_that_hangs_or_refuses_is_given_up() {
+    let slack = StandIn::start();
+    slack.fail(Failure::Garbage, Times::Next(1));
+    is_broken(&doctor(&slack).finish(), "slack", "not Slack's");
+    slack.fail(Failure::Hang, Times::Forever);
+    let started = Instant::now();
+    is_broken(&doctor(&slack).finish(), "slack", "timed out");
+    assert!(
+        started.elapsed() < Duration::from_secs(18),
+        "{:?}",
+        started.elapsed()
+    );
+    let nobody = doctor(&slack)
+        .env("SLACK_API_URL", "http://127.0.0.1:9/")
+        .finish();
+    is_broken(&nobody, "slack", "connection refused");
+    assert!(line(&nobody, "clock").starts_with('-'), "{nobody:?}");
+}
+
+#[test]
+fn a_message_is_posted_when_that_is_asked_for() {
+    let slack = StandIn::start();
+    is_well(&doctor(&slack).and(&["--post"]).finish());
+    let posted = slack.calls_of("chat.postMessage");
+    assert_eq!(posted.len(), 1);
+    assert_eq!(posted[0].body["channel"], CHANNEL);
+    slack.fail_method(
+        "chat.postMessage",
+        Failure::NotOk("not_in_channel"),
+        Times::Next(1),
+    );
+    let refused = doctor(&slack).and(&["--post"]).finish();
+    is_broken(&refused, "post", "not_in_channel");
+    assert!(
+        line(&refused, "post").contains("→ invite the bot"),
+        "{refused:?}"
+    );
+    let nowhere = doctor(&slack)
+        .without_env("SLACK_DEFAULT_CHANNEL")
+        .and(&["--post"]);
+    is_broken(&nowhere.finish(), "post", "no channel");
+}
+
+#[test]
+fn a_directory_that_serves_badly_is_told() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let mode = |mode| fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+    mode(0o755);
+    let wide = doctor(&slack).dir(&dir).finish();
+    assert!(
+        line(&wide, "directory mode").starts_with("! directory mode: 0755"),
+        "{wide:?}"
+    );
+    is_well(&wide);
+    mode(0o777);
+    is_broken(
+        &doctor(&slack).dir(&dir).finish(),
+        "directory mode",
+        "everybody may write",
+    );
+    mode(0o700);
+    fs::write(dir.join("apr-x.json"), "{").unwrap();
+    let unreadable = doctor(&slack).dir(&dir).finish();
+    is_broken(&unreadable, "approval files", "unreadable: apr-x.json");
+    fs::remove_file(dir.join("apr-x.json")).unwrap();
+    let file = dir.join("file");
+    fs::write(&file, "").unwrap();
+    is_broken(
+        &doctor(&slack).dir(&file).finish(),
+        "pending directory",
+        "not a directory",
+    );
+}
+
+#[test]
+fn a_certificate_is_looked_at_as_slack_will() {
+    let (slack, authority) = (StandIn::start(), Authority::new());
+    let root = authority.dir().join("root.pem");
+    let pair = authority.issue_chain("chained");
+    let look = |more: &[&str], yaml: &str| {
+        let mut client = doctor(&slack).and(more).config(yaml);
+        for option in pair.options() {
+            client = client.and(&[option.to_str().unwrap()]);
+        }
+        client.finish()
+    };
+    let alone = look(&[], "");
+    is_broken(&alone, "tls chain", "signed by nobody");
+    assert!(
+        line(&alone, "tls names").contains("localhost, 127.0.0.1"),
+        "{alone:?}"
+    );
+    let trusted = ["--cacert", root.to_str().unwrap()];
+    let known = look(&trusted, "");
+    is_well(&known);
+    assert!(
+        line(&known, "tls expiry").starts_with("✓ tls expiry: in "),
+        "{known:?}"
+    );
+    let other = look(&trusted, "webhook:\n  publicUrl: https://runbook.invalid\n");
+    is_broken(&other, "tls names", "not for runbook.invalid");
+
+    let key = authority.issue("other", Key::Ec).key;
+    let mixed = [
+        "--tls-cert",
+        pair.certificate.to_str().unwrap(),
+        "--tls-key",
+        key.to_str().unwrap(),
+    ];
+    is_broken(
+        &doctor(&slack).and(&mixed).finish(),
+        "tls pair",
+        "does not belong to",
+    );
+    let over = authority.issue_for("over", Key::Ec, -1);
+    let over = over.options().map(|option| option.into_string().unwrap());
+    let over: Vec<&str> = over.iter().map(String::as_str).collect();
+    is_broken(
+        &doctor(&slack).and(&trusted).and(&over).finish(),
+        "tls expiry",
+        "has ended",
+    );
+    is_broken(
+        &doctor(&slack).and(&over[..2]).finish(),
+        "tls pair",
+        "--tls-cert needs --tls-key",
+    );
+}
+
+#[test]
+fn the_port_may_be_our_own_and_the_public_url_answers_as_slack_wants() {
+    let slack = StandIn::start();
+    let server = Server::builder().slack(&slack).start();
+    let port = server.port().to_string();
+    let yaml = format!("webhook:\n  publicUrl: http://127.0.0.1:{port}\n");
+    let at = |port: &str| {
+        Client::new(["doctor", "--port", port])
+            .slack(&slack)
+            .env("SLACK_SIGNING_SECRET", SECRET)
+    };
+    let found = at(&port).config(&yaml).finish();
+    is_well(&found);
+    assert!(
+        line(&found, "port").contains("served by a running runbook"),
+        "{found:?}"
+    );
+    assert!(
+        line(&found, "public url").contains("answers the challenge"),
+        "{found:?}"
+    );
+    server.expect_errors();
+    let other = "0123456789abcdef0123456789abcdef";
+    let stranger = at(&port)
+        .config(&yaml)
+        .env("SLACK_SIGNING_SECRET", other)
+        .finish();
+    is_broken(&stranger, "public url", "refuses our signature");
+
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let silent = at(&port).finish();
+    is_broken(&silent, "port", "address already in use");
+}
+
+#[test]
+fn json_has_the_same_checks() {
+    let slack = StandIn::start();
+    let found = doctor(&slack)
+        .and(&["--json"])
+        .without_env("SLACK_SIGNING_SECRET")
+        .finish();
+    assert_eq!(found.status, Some(1));
+    let checks: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    let checks = checks.as_array().unwrap();
+    let secret = checks
+        .iter()
+        .find(|check| check["check"] == "signing secret")
+        .unwrap();
+    assert_eq!(secret["ok"], false);
+    assert_eq!(secret["result"], "failed");
+    assert!(
+        secret["hint"]
+            .as_str()
+            .unwrap()
+            .contains("SLACK_SIGNING_SECRET")
+    );
+    assert!(
+        checks
+            .iter()
+            .any(|check| check["check"] == "slack" && check["ok"] == true)
+    );
+}
