@@ -347,7 +347,8 @@ fn is_for(certificate: &CertificateDer<'_>, name: &str) -> Result<(), Error> {
 }
 
 fn verifier(given: &[CertificateDer<'static>]) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let built_in = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+    let mut roots: RootCertStore = built_in.collect();
     roots.add_parsable_certificates(given.iter().cloned());
     let provider = Arc::new(ring::default_provider());
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)

@@ -88,10 +88,10 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
     let policy = safety::policy(&file);
     let by_group =
         policy.is_ok_and(|policy| policy.levels.iter().any(|rule| !rule.groups.is_empty()));
-    let public_url = match file.has("webhook.publicUrl") {
-        true => public_url(&file).ok(),
-        false => None,
-    };
+    let public_url = file
+        .has("webhook.publicUrl")
+        .then(|| public_url(&file).ok())
+        .flatten();
     Ok(Diagnosis {
         file: verdict,
         warnings: file.warnings.clone(),

@@ -44,7 +44,7 @@ pub(super) fn tls(diagnosis: &Diagnosis) -> Vec<Check> {
         names => names.join(", "),
     };
     let signed = examine(&chain, &Trust::Signed(diagnosis.given.clone()));
-    let (expires, expired) = expiry(first);
+    let (expiry, expired) = expiry(first);
     checks.push(match &diagnosis.public_name {
         None => Check::good(NAMES, listed),
         // A chain that does not hold, or is over, is told below; pinned, only the name is looked at.
@@ -61,7 +61,7 @@ pub(super) fn tls(diagnosis: &Diagnosis) -> Vec<Check> {
             "Slack takes public certificates only; the file must hold the intermediates, too (fullchain.pem)",
         ),
     });
-    checks.push(expires);
+    checks.push(expiry);
     checks
 }
 
