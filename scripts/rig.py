@@ -1,4 +1,4 @@
-"""Runs the release binary for scripts/attack and scripts/fuzz/socket, and clicks as Slack does."""
+"""Runs the release binary for scripts/attack, scripts/bench and scripts/fuzz/socket, and clicks as Slack does."""
 
 import atexit
 import hashlib
@@ -58,7 +58,7 @@ def click(approval, secret=SECRET):
 class Rig:
     """A server in a directory of its own, on a loopback port."""
 
-    def __init__(self, program, tls, config=""):
+    def __init__(self, program, tls, config="", variables={}):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="runbook-rig-"))
         self.pending = self.dir / "pending"
         self.tls = tls
@@ -76,6 +76,7 @@ class Rig:
             "SLACK_SIGNING_SECRET": SECRET,
             # Nobody listens there; nothing of this leaves the machine.
             "SLACK_API_URL": "http://127.0.0.1:1/api/",
+            **variables,
         }
         self.log = open(self.dir / "log", "wb")
         self.process = subprocess.Popen(
