@@ -21,8 +21,14 @@ use crate::stand_in::{Failure, StandIn, Times};
 /// How long something may take that nothing holds up.
 const SOON: Duration = Duration::from_secs(5);
 
+/// How many are pending, once all files are counted.
 fn pending(server: &Server) -> Value {
-    server.get("/health").json()["pendingApprovals"].clone()
+    loop {
+        let health = server.get("/health").json();
+        if health["counting"].is_null() {
+            return health["pendingApprovals"].clone();
+        }
+    }
 }
 
 fn unreadable(server: &Server) -> Value {

@@ -161,7 +161,14 @@ fn give_up(store: &dyn Store, terms: &Terms, id: &ApprovalId, owed: Owed, why: S
 pub fn note_down(store: &dyn Store, terms: &Terms, id: &ApprovalId, note: Note) -> Attempt {
     let updated = store.update(id, &mut |approval| {
         write_down(approval, &note.owed, &note.outcome, store, terms);
-        Edit::Write
+        match note.outcome {
+            // A message that is updated twice is the same.
+            Outcome::Updated(_) | Outcome::Retired | Outcome::Unneeded => Edit::Strike,
+            Outcome::Posted { .. }
+            | Outcome::Reminded
+            | Outcome::Notified
+            | Outcome::GivenUp(_) => Edit::Write,
+        }
     });
     match updated {
         Ok(updated) => Attempt::Done(updated.map(|updated| Box::new(updated.approval))),

@@ -14,6 +14,9 @@ use crate::store::{Caution, Edit, Store, StoreError};
 
 /// How many approvals are recorded at once.
 const BATCH: usize = 256;
+/// How long what is to be recorded waits for more, for one sync is enough for all. One click after the other, it
+/// also leaves the disk to the next one.
+const GATHER: Duration = Duration::from_millis(20);
 /// The first pause after a failure; each further one adds as much.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long an approval rests that cannot be read or written, so that it holds up no other.
@@ -40,6 +43,12 @@ struct State {
     stopping: bool,
 }
 
+impl State {
+    fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.notes.is_empty()
+    }
+}
+
 /// What is recorded at once.
 #[derive(Debug, Default)]
 struct Batch {
@@ -50,8 +59,13 @@ struct Batch {
 impl Ledger {
     /// Has an approval recorded soon.
     pub(super) fn push(&self, id: ApprovalId) {
-        self.state().due.entry(id).or_insert(Caution::New);
-        self.changed.notify_one();
+        let mut state = self.state();
+        let is_first = state.is_empty();
+        state.due.entry(id).or_insert(Caution::New);
+        drop(state);
+        if is_first {
+            self.changed.notify_one();
+        }
     }
 
     fn note(&self, entry: Entry) {
@@ -76,7 +90,7 @@ impl Ledger {
             let rested = state.resting.extract_if(|_, until| *until <= now);
             let rested: Vec<_> = rested.map(|(id, _)| (id, Caution::Again)).collect();
             state.due.extend(rested);
-            if !state.due.is_empty() || !state.notes.is_empty() {
+            if !state.is_empty() {
                 break;
             }
             if state.stopping {
@@ -89,6 +103,9 @@ impl Ledger {
                 .wait_timeout(state, pause)
                 .map_or_else(|e| e.into_inner().0, |w| w.0);
         }
+        drop(state);
+        self.nap(GATHER);
+        let mut state = self.state();
         let ids: Vec<ApprovalId> = state.due.keys().take(BATCH).cloned().collect();
         let approvals = ids.iter().filter_map(|id| state.due.remove_entry(id));
         Some(Batch {
@@ -259,7 +276,7 @@ pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(Approv
     for (id, entries) in due {
         let struck = store.update(id, &mut |approval| {
             approval.settle_records(&entries);
-            Edit::Write
+            Edit::Strike
         });
         let failed = struck.err().map(Undone::Approval);
         undone.extend(failed.map(|undone| (id.clone(), undone)));

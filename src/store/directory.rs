@@ -12,7 +12,7 @@ use super::audit::AuditLog;
 use super::ballots::Ballots;
 use super::events::Events;
 use super::follow::Follower;
-use super::index::Index;
+use super::index::{Index, Knowledge};
 use super::lock::{Guard, Locks};
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
@@ -32,7 +32,10 @@ const REUSED: usize = 16;
 const PAGE: [u8; 4096] = [b' '; 4096];
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
-
+/// How long a listing goes on before others have their turn.
+const STRETCH: Duration = Duration::from_millis(20);
+/// How long a count waits for a listing to be whole: health is to be told soon after the start, too.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How often it is looked for processes that have died.
 const LOOK: Duration = Duration::from_secs(4);
 
@@ -362,19 +365,32 @@ impl Directory {
 
     /// Writes an approval to where it was found.
     fn write(&self, approval: &Approval, source: &Source) -> io::Result<Durability> {
-        let (folder, like) = match source {
-            Source::File(metadata) => (self.path.clone(), Some(metadata)),
-            Source::Intent(metadata) => (self.intents(), Some(metadata)),
-            Source::AgentRequest => (self.intents(), None),
+        self.strike(approval, source)?;
+        Ok(durable::sync(&self.folder(source)))
+    }
+
+    /// [`Directory::write`], whole but not safe from a power cut.
+    fn strike(&self, approval: &Approval, source: &Source) -> io::Result<()> {
+        let like = match source {
+            Source::File(metadata) | Source::Intent(metadata) => Some(metadata),
+            Source::AgentRequest => None,
         };
-        let name = format!("{}.json", approval.id());
-        durable::replace(
-            &folder,
+        let (name, document) = (format!("{}.json", approval.id()), document(approval)?);
+        durable::swap(
+            &self.folder(source),
             &name,
             &self.temporary(),
-            &document(approval)?,
+            &document,
             like,
         )
+    }
+
+    /// Where an approval stands that was found there.
+    fn folder(&self, source: &Source) -> PathBuf {
+        match source {
+            Source::File(_) => self.path.clone(),
+            Source::Intent(_) | Source::AgentRequest => self.intents(),
+        }
     }
 
     /// Writes a new approval to where nothing is.
@@ -437,6 +453,25 @@ impl Directory {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         hold(&self.index)
+    }
+
+    /// The index once it knows the directory as it is now, or as far as it has got within the limit. A listing of
+    /// very many files gives way to others again and again.
+    fn known_index(&self, limit: Option<Duration>) -> Result<MutexGuard<'_, Index>, StoreError> {
+        let started = clock::tick();
+        loop {
+            let mut index = self.index();
+            let known = index
+                .advance(STRETCH)
+                .map_err(io_error("list the pending directory"))?;
+            let is_over = limit.is_some_and(|limit| started.elapsed() >= limit);
+            if known == Knowledge::Whole || is_over {
+                return Ok(index);
+            }
+            drop(index);
+            // Whoever waits for it would not get it from a thread that takes it again at once.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -512,8 +547,7 @@ impl Store for Directory {
 
     fn pending(&self) -> Result<Vec<Approval>, StoreError> {
         self.stay_home()?;
-        let ids = self.index().pending(clock::now());
-        let ids = ids.map_err(io_error("list the pending directory"))?;
+        let ids = self.known_index(None)?.pending(clock::now());
         let found = ids.iter().filter_map(|id| self.read(id).ok()?);
         Ok(found
             .filter(|approval| approval.status() == Status::Pending)
@@ -567,22 +601,24 @@ impl Store for Directory {
                 .map_err(io_error(format!("deliver the answer to {id}")))?;
         }
         let (before, progress) = (approval.status(), approval.progress());
-        let durability = match edit(&mut approval) {
-            Edit::Keep => Durability::Durable,
-            Edit::Write => {
-                self.settle_in()?;
-                if let Some(key) = &*self.key.now() {
-                    approval.sign(key, progress);
-                }
-                match (&source, before) {
-                    (Source::File(_), _)
-                    | (Source::Intent(_), Status::Approved | Status::Denied) => {
-                        self.write(&approval, &source)
-                    }
-                    _ => self.answer_agent(&approval, &source),
-                }
-                .map_err(io_error(format!("write {id}")))?
+        let wanted = edit(&mut approval);
+        let durability = if wanted == Edit::Keep {
+            Durability::Durable
+        } else {
+            self.settle_in()?;
+            if let Some(key) = &*self.key.now() {
+                approval.sign(key, progress);
             }
+            let is_answered = matches!(before, Status::Approved | Status::Denied);
+            let written = match (&source, wanted) {
+                (Source::Intent(_), _) if !is_answered => self.answer_agent(&approval, &source),
+                (Source::AgentRequest, _) => self.answer_agent(&approval, &source),
+                (_, Edit::Strike) => self
+                    .strike(&approval, &source)
+                    .map(|()| Durability::Durable),
+                (_, Edit::Write | Edit::Keep) => self.write(&approval, &source),
+            };
+            written.map_err(io_error(format!("write {id}")))?
         };
         Ok(Some(Updated {
             approval,
@@ -592,9 +628,8 @@ impl Store for Directory {
 
     fn census(&self) -> Result<Census, StoreError> {
         self.stay_home()?;
-        self.index()
-            .census(clock::now())
-            .map_err(io_error("list the pending directory"))
+        let index = self.known_index(Some(PATIENCE))?;
+        Ok(index.census(clock::now()))
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -621,9 +656,8 @@ impl Store for Directory {
         self.events.sweep(now);
         self.look_for_the_dead();
         let is_dead = |owner: &str| owner != self.owner && self.locks.is_dead(owner);
-        self.index()
-            .chores(now, remind_before, &is_dead)
-            .map_err(io_error("list the pending directory"))
+        let mut index = self.known_index(None)?;
+        Ok(index.chores(now, remind_before, &is_dead))
     }
 
     fn take_over(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {

@@ -146,7 +146,9 @@ fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()
             let both = fchown(&*file, Some(like.uid()), Some(like.gid()));
             let _ = both.or_else(|_| fchown(&*file, None, Some(like.gid())));
         }
-        file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
+        if own.mode() != like.mode() {
+            file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
+        }
     }
     file.write_all(bytes)?;
     file.sync_all()
@@ -164,13 +166,28 @@ pub(super) fn replace(
     bytes: &[u8],
     like: Option<&Metadata>,
 ) -> io::Result<Durability> {
+    swap(folder, name, temporary, bytes, like)?;
+    Ok(sync(folder))
+}
+
+/// [`replace`], but for the sync of the folder: a power cut leaves the old file or the new one, each whole.
+///
+/// # Errors
+/// Nothing has changed.
+pub(super) fn swap(
+    folder: &Path,
+    name: &str,
+    temporary: &str,
+    bytes: &[u8],
+    like: Option<&Metadata>,
+) -> io::Result<()> {
     let temporary = folder.join(temporary);
     create(&temporary, bytes, like)?;
-    if let Err(error) = std::fs::rename(&temporary, folder.join(name)) {
+    let renamed = std::fs::rename(&temporary, folder.join(name));
+    if renamed.is_err() {
         let _ = std::fs::remove_file(&temporary);
-        return Err(error);
     }
-    Ok(sync(folder))
+    renamed
 }
 
 /// Renames without ever replacing what is there.

@@ -1,20 +1,21 @@
 //! What the directory holds, known without reading it again.
 //!
 //! Each file is read when it is first seen and when it has changed; counts and due times are kept
-//! as files come and go. Every question first takes in what has changed, so that on a local disk
-//! no answer is older than the directory.
+//! as files come and go. Whoever asks first lets it take in what has changed ([`Index::advance`]), so
+//! that on a local disk no answer is older than the directory.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{Metadata, ReadDir};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::durable::{self, Stamp};
 use super::runbookai::{self, AgentFile};
 use super::watch::{Changes, Name, Place, Watch, Writer, stem};
 use super::{Census, Chore};
 use crate::approval::{Approval, ApprovalId, OpenLife, Status, parse_object};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
 
 /// How much longer an approval stays whose command has yet to start or to end.
@@ -41,6 +42,26 @@ pub(super) struct Index {
     pending_changed: bool,
     /// Whether the first listing is done: that the agent knew before is not news.
     settled: bool,
+    /// The listing that is under way.
+    round: Option<Round>,
+}
+
+/// A listing of everything, as far as it has got.
+struct Round {
+    /// Files that were known and have not been come upon.
+    gone: HashSet<Name>,
+    /// The folders that are yet to be listed.
+    places: Vec<(Place, PathBuf)>,
+    /// The rest of the one that is being listed.
+    files: Option<(Place, ReadDir)>,
+}
+
+/// How much of the directory is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Knowledge {
+    Whole,
+    /// A listing is under way.
+    Partial,
 }
 
 /// What one file is.
@@ -96,22 +117,22 @@ impl Index {
             news: Vec::new(),
             pending_changed: false,
             settled: false,
+            round: None,
         }
     }
 
     /// Counts as of now.
-    pub(super) fn census(&mut self, now: Timestamp) -> io::Result<Census> {
-        self.refresh()?;
-        Ok(Census {
+    pub(super) fn census(&self, now: Timestamp) -> Census {
+        Census {
             pending: self.pending + self.waiting(now).count(),
             unreadable: self.damaged,
             owing: self.owing.len(),
-        })
+            counting: self.round.is_some(),
+        }
     }
 
     /// What is pending as of now.
-    pub(super) fn pending(&mut self, now: Timestamp) -> io::Result<HashSet<ApprovalId>> {
-        self.refresh()?;
+    pub(super) fn pending(&self, now: Timestamp) -> HashSet<ApprovalId> {
         let ours = self.entries.iter().filter_map(|(name, (_, entry))| {
             (name.0 == Place::Approvals && entry.is_pending()).then_some(&*name.1)
         });
@@ -119,7 +140,7 @@ impl Index {
             let stem = &*name.1;
             stem.strip_suffix(runbookai::REQUEST).unwrap_or(stem)
         });
-        Ok(ours.chain(agents).filter_map(ApprovalId::parse).collect())
+        ours.chain(agents).filter_map(ApprovalId::parse).collect()
     }
 
     /// The RunbookAI agent's requests that it still waits for.
@@ -136,8 +157,7 @@ impl Index {
         now: Timestamp,
         remind_before: Duration,
         is_dead: &dyn Fn(&str) -> bool,
-    ) -> io::Result<Vec<Chore>> {
-        self.refresh()?;
+    ) -> Vec<Chore> {
         let mut chores = std::mem::take(&mut self.news);
         if std::mem::take(&mut self.pending_changed) {
             chores.push(Chore::PendingChanged);
@@ -166,11 +186,12 @@ impl Index {
                 chores.extend(ApprovalId::parse(&name.1).map(Chore::TakeOver));
             }
         }
-        Ok(chores)
+        chores
     }
 
     /// Looks at everything again, because it is another directory.
     pub(super) fn start_over(&mut self) {
+        self.round = None;
         self.watch.start_over();
     }
 
@@ -190,64 +211,85 @@ impl Index {
             && intent.is_none_or(|intent| intent.status == Status::Pending)
     }
 
-    /// Takes in what has changed since the last time.
-    fn refresh(&mut self) -> io::Result<()> {
-        let again = std::mem::take(&mut self.again);
-        let taken_in = match self.watch.changes()? {
-            Changes::Everything => self.list(),
-            Changes::Files(mut files) => {
-                files.extend(again.into_iter().map(|name| (name, Writer::Done)));
-                files
-                    .into_iter()
-                    .try_for_each(|(name, writer)| self.look(name, writer))
-            }
-        };
+    /// Takes in what has changed since the last time, but works no longer than that: a listing of very many files
+    /// goes on with the next call.
+    pub(super) fn advance(&mut self, limit: Duration) -> io::Result<Knowledge> {
+        let taken_in = self.try_to_advance(clock::tick() + limit);
         if taken_in.is_err() {
-            self.watch.start_over();
+            self.start_over();
         }
         taken_in
     }
 
-    /// Looks at every file, and forgets those that are gone.
-    fn list(&mut self) -> io::Result<()> {
-        let mut gone: HashSet<Name> = self.entries.keys().cloned().collect();
-        for (place, folder) in self.watch.folders.clone() {
-            for file in std::fs::read_dir(&folder)? {
+    fn try_to_advance(&mut self, end: Instant) -> io::Result<Knowledge> {
+        if let Some(round) = self.round.take() {
+            return self.go_on(round, end);
+        }
+        let again = std::mem::take(&mut self.again);
+        match self.watch.changes()? {
+            Changes::Everything => {
+                let round = Round {
+                    gone: self.entries.keys().cloned().collect(),
+                    places: self.watch.folders.to_vec(),
+                    files: None,
+                };
+                self.go_on(round, end)
+            }
+            Changes::Files(mut files) => {
+                files.extend(again.into_iter().map(|name| (name, Writer::Done)));
+                for (name, writer) in files {
+                    self.look(name, writer)?;
+                }
+                Ok(Knowledge::Whole)
+            }
+        }
+    }
+
+    /// Looks at every file that the round has not come to, and forgets in the end those that are gone.
+    fn go_on(&mut self, mut round: Round, end: Instant) -> io::Result<Knowledge> {
+        loop {
+            let (place, mut files) = match round.files.take() {
+                Some(files) => files,
+                None => match round.places.pop() {
+                    Some((place, folder)) => (place, std::fs::read_dir(&folder)?),
+                    None => break,
+                },
+            };
+            while let Some(file) = files.next() {
                 if let Some(stem) = stem(&file?.file_name()) {
                     let name = (place, stem);
-                    gone.remove(&name);
+                    round.gone.remove(&name);
                     self.look(name, Writer::Done)?;
+                }
+                if clock::tick() >= end {
+                    round.files = Some((place, files));
+                    self.round = Some(round);
+                    return Ok(Knowledge::Partial);
                 }
             }
         }
-        for name in &gone {
+        for name in &round.gone {
             self.forget(name);
         }
         self.settled = true;
-        Ok(())
+        Ok(Knowledge::Whole)
     }
 
     /// Looks at one file, and reads it when it is new or has changed.
     fn look(&mut self, name: Name, writer: Writer) -> io::Result<()> {
         let path = self.path(&name);
-        let metadata = match std::fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.forget(&name);
-                return Ok(());
-            }
-            metadata => metadata?,
-        };
-        let stamp = Stamp::of(&metadata);
-        let known = self.entries.get(&name);
-        if known.is_some_and(|(known, _)| *known == stamp) {
+        // What is new is read in any case, and tells its stamp then.
+        if let Some((known, _)) = self.entries.get(&name)
+            && stat(&path)?.is_some_and(|now| Stamp::of(&now) == *known)
+        {
             return Ok(());
         }
-        let (stamp, entry) = match durable::read(&path) {
+        let (metadata, entry) = match durable::read(&path) {
             Ok(None) => {
                 self.forget(&name);
                 return Ok(());
             }
-            Ok(Some((bytes, metadata))) => (Stamp::of(&metadata), self.classify(&name, &bytes)),
+            Ok(Some((bytes, metadata))) => (metadata, self.classify(&name, &bytes)),
             // What is no file, or too large, or not ours to read is so until it changes.
             Err(error)
                 if matches!(
@@ -255,7 +297,11 @@ impl Index {
                     ErrorKind::InvalidData | ErrorKind::PermissionDenied
                 ) =>
             {
-                (stamp, Err(reason(&error)))
+                let Some(metadata) = stat(&path)? else {
+                    self.forget(&name);
+                    return Ok(());
+                };
+                (metadata, Err(reason(&error)))
             }
             Err(error) => {
                 log::debug!(file:% = path.display(), reason:% = reason(&error); "Cannot read a file for a moment");
@@ -271,7 +317,7 @@ impl Index {
             log::warn!(file:% = path.display(), reason:%; "Unreadable approval file, left as it is");
             Entry::Damaged
         });
-        self.put(name, stamp, entry);
+        self.put(name, Stamp::of(&metadata), entry);
         Ok(())
     }
 
@@ -398,5 +444,13 @@ impl Index {
             Place::Intents => intents,
         };
         folder.join(format!("{stem}.json"))
+    }
+}
+
+/// What the system says of a name; `None` when there is none.
+fn stat(path: &Path) -> io::Result<Option<Metadata>> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        metadata => metadata.map(Some),
     }
 }

@@ -206,6 +206,9 @@ pub enum Edit {
     Keep,
     /// Write it.
     Write,
+    /// Write that something owed is done. Readers see it at once, and no file is ever half there, but a power cut may
+    /// bring back what stood there before: then it is owed again, and found to be done or done twice.
+    Strike,
 }
 
 /// An approval after an edit.
@@ -218,7 +221,7 @@ pub struct Updated {
 /// How safe a written change is.
 #[derive(Debug)]
 pub enum Durability {
-    /// It survives a power cut, or nothing was written.
+    /// It survives a power cut, or nothing was written that has to.
     Durable,
     /// It stands for every reader, but the last sync failed: a power cut may undo it.
     Unsynced(io::Error),
@@ -231,6 +234,8 @@ pub struct Census {
     pub unreadable: usize,
     /// Approvals that owe effects.
     pub owing: usize,
+    /// Whether there may be more, for the first listing of very many files is still under way.
+    pub counting: bool,
 }
 
 /// Something that is due.

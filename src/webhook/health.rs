@@ -65,7 +65,8 @@ fn is_forwarded(request: &Request) -> bool {
 
 impl Webhook {
     /// `{"status":"healthy","pendingApprovals":2}`, and more with `?verbose` for loopback and the
-    /// configured monitors; 503 with reasons when the store cannot be read and written.
+    /// configured monitors; 503 with reasons when the store cannot be read and written. `"counting":true` means that
+    /// there are at least so many: very many files take a moment to be counted after a start.
     pub(super) fn health(&self, request: &Request) -> Response {
         let store = self.effects.store();
         let (census, written) = (store.census(), store.check());
@@ -84,6 +85,9 @@ impl Webhook {
         let census = census.ok();
         if let Some(census) = census {
             body.insert("pendingApprovals".into(), census.pending.into());
+            if census.counting {
+                body.insert("counting".into(), true.into());
+            }
         }
         if !reasons.is_empty() {
             body.insert("reasons".into(), reasons.into());
