@@ -134,9 +134,11 @@ impl Interaction {
     }
 }
 
-/// Whether a form says that Slack is only checking the certificate. Such a form is not signed.
+/// Whether a form says that Slack is only checking the certificate. Such a form is not signed. Nothing is decoded:
+/// it is asked of every click, and of whatever strangers send.
 pub fn is_ssl_check(body: &[u8]) -> bool {
-    form_urlencoded::parse(body).any(|(key, value)| key == "ssl_check" && value == "1")
+    let mut fields = body.split(|byte| *byte == b'&');
+    fields.any(|field| field == b"ssl_check=1")
 }
 
 #[derive(Deserialize)]
