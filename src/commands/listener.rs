@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::complaint::{Complaint, reason};
 use crate::config::WebhookSettings;
+use crate::webhook::edge::Queue;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
@@ -24,7 +25,7 @@ const PER_WORKER: usize = 5;
 ///
 /// # Errors
 /// With what would help: another port, a privilege, another address.
-pub(super) fn open(settings: &WebhookSettings) -> Result<TcpListener, Complaint> {
+pub(super) fn open(settings: &WebhookSettings) -> Result<(TcpListener, Queue), Complaint> {
     let given = ListenFd::from_env().take_tcp_listener(0);
     match given {
         Ok(Some(listener)) => {
@@ -35,7 +36,7 @@ pub(super) fn open(settings: &WebhookSettings) -> Result<TcpListener, Complaint>
                 ))
             })?;
             log::info!("Listening on the socket that systemd passed");
-            return Ok(listener);
+            return Ok((listener, Queue::Passed));
         }
         Ok(None) => {}
         Err(error) => {
@@ -50,6 +51,7 @@ pub(super) fn open(settings: &WebhookSettings) -> Result<TcpListener, Complaint>
     try_all("--host", &settings.host, settings.port, |address| {
         bind(address, shared).and_then(listen)
     })
+    .map(|listener| (listener, Queue::Own))
 }
 
 /// Opens a socket that no other server shares.

@@ -21,7 +21,7 @@ use crate::config::{self, Environment, WebhookSettings};
 use crate::effects::{Effects, Terms};
 use crate::store::Directory;
 use crate::webhook::bridge::{Bridge, Handler};
-use crate::webhook::edge::{Door, Edge};
+use crate::webhook::edge::{Door, Edge, Queue};
 use crate::webhook::tls::{PairWatch, Tls};
 use crate::webhook::{Access, Limits, MetricsPlace, Webhook};
 
@@ -91,7 +91,7 @@ pub(super) fn serve(
         scrapers,
     );
     let store = open(&settings)?;
-    let listener = listener::open(&settings)?;
+    let (listener, queue) = listener::open(&settings)?;
     let metrics = settings
         .metrics
         .as_ref()
@@ -138,8 +138,14 @@ pub(super) fn serve(
         .map(|listener| serve_metrics(listener, &limits, &webhook))
         .transpose()?;
     let door = Door::Main(bridge);
-    let edge = Edge::start(listener, tls.clone(), limits, Arc::clone(&webhook), door)
-        .map_err(no_threads)?;
+    let edge = Edge::start(
+        (listener, queue),
+        tls.clone(),
+        limits,
+        Arc::clone(&webhook),
+        door,
+    )
+    .map_err(no_threads)?;
     tell_ready(Ready {
         port,
         public_url,
@@ -320,7 +326,13 @@ fn serve_metrics(
         connections: limits.connections.min(SCRAPERS),
         ..limits.clone()
     };
-    let edge = Edge::start(listener, None, limits, Arc::clone(webhook), Door::Metrics);
+    let edge = Edge::start(
+        (listener, Queue::Own),
+        None,
+        limits,
+        Arc::clone(webhook),
+        Door::Metrics,
+    );
     if let Ok(address) = address {
         log::info!("Metrics at http://{address}/metrics");
     }

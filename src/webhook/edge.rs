@@ -15,7 +15,7 @@ use rustls::{ServerConnection, StreamOwned};
 use super::bridge::Bridge;
 use super::connection::{Connection, Framing};
 use super::limits::Limits;
-use super::line::{Line, Lines, Phase};
+use super::line::{FAREWELL, Line, Lines, Phase};
 use super::tls::Tls;
 use super::{Refusal, Webhook};
 use crate::clock;
@@ -30,6 +30,15 @@ const NAP: Duration = Duration::from_millis(20);
 const ATTEMPTS: u32 = 8;
 /// The log says at most this often that the system has nothing left to give.
 const COMPLAINT: Duration = Duration::from_secs(10);
+
+/// Whose the connections are that wait in the kernel when the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// Ours: the socket ends with us, and the kernel would reset them.
+    Own,
+    /// Whoever passed us the socket keeps it, so they are for the next server.
+    Passed,
+}
 
 /// A running public socket.
 pub struct Edge {
@@ -81,7 +90,7 @@ impl Edge {
     /// # Errors
     /// When the system gives no threads.
     pub fn start(
-        listener: TcpListener,
+        (listener, queue): (TcpListener, Queue),
         tls: Option<Arc<Tls>>,
         limits: Limits,
         webhook: Arc<Webhook>,
@@ -104,7 +113,7 @@ impl Edge {
         let threads = vec![
             thread::Builder::new()
                 .name("accept".into())
-                .spawn(move || accepting.accept(&listener))?,
+                .spawn(move || accepting.accept(listener, queue))?,
             thread::Builder::new()
                 .name("reaper".into())
                 .spawn(move || reaping.lines.reap())?,
@@ -121,7 +130,8 @@ impl Edge {
         !self.threads.iter().any(JoinHandle::is_finished) && self.shared.door.is_alive()
     }
 
-    /// Stops accepting, and lets what is in flight finish until the deadline.
+    /// Takes in whoever is connected already, stops accepting, and lets what is in flight finish until
+    /// the deadline.
     pub fn stop(&self, deadline: Instant) {
         self.shared.lines.close();
         // Only our own wait ends: the socket itself may be another process's, too.
@@ -134,35 +144,46 @@ impl Edge {
 impl Shared {
     /// Accepts for as long as the process lives: no error ends this loop, only [`Edge::stop`]. The
     /// listener ends with it, so that whoever comes later is refused or finds another process.
-    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+    fn accept(self: &Arc<Self>, listener: TcpListener, queue: Queue) {
         loop {
             let wanted = PollFlags::IN;
             let mut ready = [
-                PollFd::new(listener, wanted),
+                PollFd::new(&listener, wanted),
                 PollFd::new(&self.wake, wanted),
             ];
             // Whatever ends the wait, accepting tells what there is.
             let _ = poll(&mut ready, None);
             if self.lines.is_closed() {
-                return;
+                break;
             }
-            match listener.accept() {
-                Ok((socket, peer)) => self.take(socket, peer),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock
-                            | ErrorKind::Interrupted
-                            | ErrorKind::ConnectionAborted
-                    ) => {}
-                Err(error) => {
+            self.accept_one(&listener);
+        }
+        if queue == Queue::Own {
+            // They were told that they are connected, and closing would reset them. With
+            // SO_REUSEPORT the kernel may go on to give us some: nothing but closing stops that.
+            let end = clock::tick() + FAREWELL;
+            while self.accept_one(&listener) && clock::tick() < end {}
+        }
+        drop(listener);
+        self.lines.end_of_intake();
+    }
+
+    /// Takes in one connection. `false` when none waits.
+    fn accept_one(self: &Arc<Self>, listener: &TcpListener) -> bool {
+        match listener.accept() {
+            Ok((socket, peer)) => self.take(socket, peer),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => return false,
+                ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                _ => {
                     // Out of descriptors or memory: make room, and give it time to become free.
                     self.complain("Cannot accept connections for a moment", &error);
                     self.lines.evict();
                     thread::sleep(NAP);
                 }
-            }
+            },
         }
+        true
     }
 
     /// Gives a connection a thread of its own.

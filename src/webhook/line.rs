@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::net::RecvFlags;
+
 use crate::clock;
 
 /// How often the reaper looks.
@@ -18,8 +20,9 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// How long a client that was too slow has to take the answer that says so.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// How long a request that has begun to arrive may take to be whole once we are told to end.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Once we are told to end: how long a request that has begun to arrive may take to be whole, and how
+/// long after it was made a connection may be without one.
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// When it was made, until its first request begins to arrive.
+    new_since: Option<Instant>,
     /// Since when it has waited for a complete request.
     waiting_since: Instant,
     deadline: Option<Instant>,
@@ -72,6 +77,7 @@ impl Line {
         let waiting_since = clock::tick();
         let state = State {
             phase,
+            new_since: Some(waiting_since),
             waiting_since,
             deadline: Some(deadline),
             too_slow: false,
@@ -97,6 +103,9 @@ impl Line {
             state.waiting_since = clock::tick();
         }
         let end = state.end.filter(|_| phase.is_waiting());
+        if phase == Phase::Head {
+            state.new_since = None;
+        }
         state.phase = phase;
         state.deadline = [deadline, end].into_iter().flatten().min();
         state.too_slow = false;
@@ -127,6 +136,26 @@ impl Line {
         } else {
             Shutdown::Both
         });
+    }
+
+    /// Until when the client is waited for once we are told to end. `None` when it has nothing under
+    /// way: whoever has just connected, and whoever's bytes we have not read yet, means to ask.
+    fn last_chance(&self, state: &State, now: Instant) -> Option<Instant> {
+        match state.phase {
+            Phase::Serving | Phase::Writing | Phase::Head | Phase::Body => Some(now + FAREWELL),
+            Phase::Handshake | Phase::Idle => state
+                .new_since
+                .map(|since| since + FAREWELL)
+                .filter(|end| now < *end)
+                .or_else(|| self.has_unread_bytes().then_some(now + FAREWELL)),
+            Phase::Draining => None,
+        }
+    }
+
+    fn has_unread_bytes(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = rustix::net::recv(&self.socket, &mut [0; 1], flags);
+        peeked.is_ok_and(|(read, _)| read == 1)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,7 +204,10 @@ pub(super) struct Lines {
 struct Table {
     lines: HashMap<u64, Arc<Line>>,
     number: u64,
+    /// We are told to end.
     closed: bool,
+    /// And nobody is taken in any more.
+    full: bool,
 }
 
 impl Lines {
@@ -189,6 +221,9 @@ impl Lines {
         }
         table.number += 1;
         let number = table.number;
+        if table.closed {
+            line.state().end_by(clock::tick() + FAREWELL);
+        }
         table.lines.insert(number, Arc::clone(line));
         self.changed.notify_all();
         Some(number)
@@ -207,7 +242,7 @@ impl Lines {
     /// The reaper's life: until [`Lines::close`], and after that until all have ended.
     pub(super) fn reap(&self) {
         let mut table = self.table();
-        while !(table.closed && table.lines.is_empty()) {
+        while !table.is_done() {
             let now = clock::tick();
             for line in table.lines.values() {
                 line.reap(now);
@@ -225,33 +260,33 @@ impl Lines {
     }
 
     /// Ends all connections whose clients have nothing under way, and lets the others finish; what has
-    /// begun to arrive has [`FAREWELL`] to be whole.
+    /// begun to arrive, or may be on its way, has [`FAREWELL`] to be whole.
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
-        let soon = clock::tick() + FAREWELL;
+        let now = clock::tick();
         table.lines.retain(|_, line| {
             let mut state = line.state();
-            state.end = Some(soon);
-            match state.phase {
-                Phase::Serving | Phase::Writing => true,
-                Phase::Head | Phase::Body => {
-                    state.deadline = [state.deadline, state.end].into_iter().flatten().min();
-                    true
-                }
-                Phase::Handshake | Phase::Idle | Phase::Draining => {
-                    let _ = line.socket.shutdown(Shutdown::Both);
-                    false
-                }
+            let end = line.last_chance(&state, now);
+            match end {
+                Some(end) => state.end_by(end),
+                None => drop(line.socket.shutdown(Shutdown::Both)),
             }
+            end.is_some()
         });
         self.changed.notify_all();
     }
 
-    /// Waits until all connections have ended, or the deadline.
+    /// Says that nobody is taken in any more.
+    pub(super) fn end_of_intake(&self) {
+        self.table().full = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until nobody is taken in and all connections have ended, or the deadline.
     pub(super) fn wait_until_empty(&self, deadline: Instant) {
         let mut table = self.table();
-        while !table.lines.is_empty() {
+        while !table.is_done() {
             let Some(left) = deadline
                 .checked_duration_since(clock::tick())
                 .filter(|left| !left.is_zero())
@@ -274,7 +309,21 @@ impl Lines {
     }
 }
 
+impl State {
+    /// From now on no client is waited for after this. What we are doing ourselves takes its time.
+    fn end_by(&mut self, end: Instant) {
+        self.end = Some(end);
+        if self.phase.is_waiting() {
+            self.deadline = [self.deadline, self.end].into_iter().flatten().min();
+        }
+    }
+}
+
 impl Table {
+    fn is_done(&self) -> bool {
+        self.full && self.lines.is_empty()
+    }
+
     /// Ends one connection that waits. `false` when none does.
     fn evict(&mut self) -> bool {
         let waiting: Vec<_> = self

@@ -8,11 +8,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{BOTH, End, HEALTH, PATIENCE, Port, Site};
+use super::{BOTH, End, HEALTH, PATIENCE, Port, Site, Wire};
 use crate::harness::{Answer, Click, RawRequest, Scratch, Server, eventually, fixture, runbook};
 
 /// What takes no time when nobody is being answered.
@@ -86,12 +87,60 @@ fn term_waits_for_the_rest_of_a_request_that_has_begun_but_not_for_long() {
 }
 
 #[test]
+fn term_answers_whoever_had_connected_before_it() {
+    for port in BOTH {
+        let site = Site::start(port);
+        let mut staying = site.send(HEALTH);
+        assert_eq!(staying.status("GET"), 200);
+        // While it sleeps, the kernel queues connections, and what they say.
+        site.server.signal(Signal::STOP);
+        let id = site.file_an_approval();
+        staying.say(site.click(&id).to_bytes());
+        let mut queued: Vec<_> = (0..20)
+            .map(|_| {
+                let id = site.file_an_approval();
+                let socket = site.server.connect().unwrap();
+                (site.click(&id).to_bytes(), id, socket)
+            })
+            .collect();
+        if port == Port::Plain {
+            for (click, _, socket) in &mut queued {
+                socket.write_all(click).unwrap();
+            }
+        }
+        site.server.signal(Signal::TERM);
+        site.server.signal(Signal::CONT);
+        thread::scope(|scope| {
+            for (click, id, socket) in queued {
+                let site = &site;
+                scope.spawn(move || {
+                    let mut wire = match &site.tls {
+                        None => Wire::new(socket),
+                        Some(config) => super::secured(socket, config).unwrap(),
+                    };
+                    if port == Port::Tls {
+                        wire.say(click);
+                    }
+                    assert_eq!(wire.status("POST"), 200);
+                    assert_eq!(site.status_of(&id), "approved");
+                });
+            }
+        });
+        assert_eq!(staying.status("POST"), 200);
+        assert_eq!(site.status_of(&id), "approved");
+        assert!(site.server.wait(PATIENCE).success());
+    }
+}
+
+#[test]
 fn term_ends_at_once_when_nobody_is_being_answered() {
     for port in BOTH {
         let site = Site::start(port);
         let mut idle: Vec<_> = (0..5).map(|_| site.send(HEALTH)).collect();
         assert!(idle.iter_mut().all(|wire| wire.status("GET") == 200));
+        // Whoever has only just connected may be about to ask.
         let _half = site.server.connect().unwrap();
+        thread::sleep(Duration::from_millis(2100));
         let started = Instant::now();
         assert_eq!(site.server.terminate().code(), Some(0));
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
