@@ -2,7 +2,13 @@
 
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::clock::Timestamp;
 use crate::complaint::reason;
@@ -44,6 +50,41 @@ impl Proxy {
             builder = builder.no_proxy(host);
         }
         builder.build().ok().map(Self)
+    }
+}
+
+/// Who is believed about whose a host is: the authorities that are built in, unless others are named.
+#[derive(Clone, Debug, Default)]
+pub struct Roots(Option<Arc<Vec<Certificate<'static>>>>);
+
+impl Roots {
+    /// From a file such as a system's bundle, PEM, instead of what is built in.
+    ///
+    /// # Errors
+    /// Why none of it can be used. One that cannot among others is left out, as systems' bundles hold
+    /// old ones.
+    pub fn parse(pem: &[u8]) -> Result<Self, String> {
+        let certificates = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.to_string())?;
+        if certificates.is_empty() {
+            return Err("there is no certificate in it".into());
+        }
+        let (usable, _) =
+            RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned());
+        if usable == 0 {
+            return Err("no certificate in it can be used".into());
+        }
+        let owned =
+            |certificate: &CertificateDer<'_>| Certificate::from_der(certificate).to_owned();
+        Ok(Self(Some(Arc::new(
+            certificates.iter().map(owned).collect(),
+        ))))
+    }
+
+    fn config(self) -> TlsConfig {
+        let roots = self.0.map_or(RootCerts::WebPki, RootCerts::Specific);
+        TlsConfig::builder().root_certs(roots).build()
     }
 }
 
@@ -163,7 +204,8 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn new(proxy: Option<Proxy>) -> Self {
+    pub fn new(proxy: Option<Proxy>, roots: Roots) -> Self {
+        let tls = roots.config();
         let agent = |proxy: Option<Proxy>| {
             ureq::Agent::config_builder()
                 .http_status_as_error(false)
@@ -171,6 +213,7 @@ impl Caller {
                 .max_redirects_will_error(false)
                 .timeout_connect(Some(CONNECT))
                 .proxy(proxy.map(|proxy| proxy.0))
+                .tls_config(tls.clone())
                 .user_agent(concat!("runbook/", env!("CARGO_PKG_VERSION")))
                 .build()
                 .new_agent()

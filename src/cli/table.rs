@@ -59,6 +59,7 @@ pub const COMMANDS: &[Command] = &[
                 help: "a directory where the workers' socket stands for a moment at start (default: /tmp)",
             },
             PROXY_VARIABLE,
+            ROOTS_VARIABLE,
         ],
         examples: &[
             "SLACK_SIGNING_SECRET=… SLACK_BOT_TOKEN=xoxb-… runbook webhook",
@@ -641,6 +642,10 @@ const PROXY_VARIABLE: Variable = Variable {
     name: "HTTPS_PROXY",
     help: "proxy for https calls, with NO_PROXY for exceptions",
 };
+const ROOTS_VARIABLE: Variable = Variable {
+    name: "SSL_CERT_FILE",
+    help: "a PEM file of the authorities to believe, instead of those that are built in",
+};
 const NO_COLOR_VARIABLE: Variable = Variable {
     name: "NO_COLOR",
     help: "no colours, whatever its value",
@@ -649,7 +654,8 @@ const COLUMNS_VARIABLE: Variable = Variable {
     name: "COLUMNS",
     help: "how wide a table may be, where no terminal says that",
 };
-const POSTING_VARIABLES: &[Variable] = &[TOKEN_VARIABLE, API_VARIABLE, PROXY_VARIABLE];
+const POSTING_VARIABLES: &[Variable] =
+    &[TOKEN_VARIABLE, API_VARIABLE, PROXY_VARIABLE, ROOTS_VARIABLE];
 const UPDATING_VARIABLES: &[Variable] = &[
     Variable {
         name: "SLACK_BOT_TOKEN",
@@ -657,4 +663,5 @@ const UPDATING_VARIABLES: &[Variable] = &[
     },
     API_VARIABLE,
     PROXY_VARIABLE,
+    ROOTS_VARIABLE,
 ];

@@ -6,8 +6,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::health::{certificates, public_name};
 use super::{
-    ConfigFile, Environment, PairPaths, Parsed, Reach, Sources, api_base, bot_token, channel,
-    find_file, no_signing_secret, proxy, public_url, safety, signing_secrets, site, tls, webhook,
+    ConfigFile, Environment, PairPaths, Parsed, Reach, Sources, api_base, bot_token, caller,
+    channel, find_file, no_signing_secret, proxy, public_url, roots, safety, signing_secrets, site,
+    tls, webhook,
 };
 use crate::complaint::Complaint;
 use crate::outgoing::{Caller, Proxy};
@@ -106,7 +107,10 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,
         reuse_port: parsed.flag("--reuse-port"),
         public_name: public_name(&sources).unwrap_or_default(),
-        caller: Caller::new(proxy_or_none(environment)),
+        caller: Caller::new(
+            proxy_or_none(environment),
+            roots(environment).unwrap_or_default(),
+        ),
         secrets,
         slack,
         tls,
@@ -118,8 +122,8 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
 /// Whoever calls Slack.
 fn client(sources: &Sources<'_>) -> Result<Client, Complaint> {
     let base = api_base(sources.environment)?;
-    let proxy = proxy(sources.environment)?;
-    let mut client = Client::new(base, bot_token(sources, Reach::Posts)?, proxy);
+    let caller = caller(sources.environment)?;
+    let mut client = Client::new(base, bot_token(sources, Reach::Posts)?, caller);
     if sources.file.flag("incident.slack.enabled")? == Some(false) {
         client.switch_off();
     }

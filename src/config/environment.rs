@@ -59,6 +59,25 @@ impl Environment {
             .any(|name| self.os_value(name).is_some())
     }
 
+    /// What the file that a variable names holds.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger.
+    pub(super) fn file(&self, name: &str, largest: u64) -> Result<Option<Vec<u8>>, Complaint> {
+        let Some(path) = self.os_value(name) else {
+            return Ok(None);
+        };
+        let shown = path.display();
+        let cannot = |why: &str| Complaint::usage(format!("cannot read {name} {shown}: {why}"));
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(largest + 1).read_to_end(&mut bytes));
+        let read = read.map_err(|error| cannot(&reason(&error)))?;
+        if read as u64 > largest {
+            return Err(cannot(&format!("it is larger than {largest} bytes")));
+        }
+        Ok(Some(bytes))
+    }
+
     /// A secret: the variable `NAME`, or what the file that `NAME_FILE` names holds.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ use crate::cli::Parsed;
 use crate::complaint::Complaint;
 use crate::effects::{Callbacks, Terms};
 use crate::logging::Format;
-use crate::outgoing::{Caller, Proxy};
+use crate::outgoing::{Caller, Proxy, Roots};
 use crate::slack::api::{self, BotToken, Client};
 use crate::slack::manifest::{AppName, Needs, PublicUrl};
 use crate::slack::signature::SigningSecret;
@@ -223,6 +223,8 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
 }
 
 const BOT_TOKEN: &str = "incident.slack.botToken";
+/// The largest file of authorities, in bytes; Debian's has 220,000.
+const LARGEST_BUNDLE: u64 = 1 << 23;
 const SIGNING_SECRET: &str = "incident.slack.signingSecret";
 
 /// Settles everything for a command that asks, looks or decides from the terminal.
@@ -299,11 +301,11 @@ fn terms(sources: &Sources<'_>, reach: Reach) -> Result<Terms, Complaint> {
         Err(_) if reach == Reach::Looks => None,
         secret => secret?,
     };
-    let proxy = proxy(environment)?;
+    let caller = caller(environment)?;
     Ok(Terms {
-        slack: Client::new(api_base(environment)?, bot_token, proxy.clone()),
+        slack: Client::new(api_base(environment)?, bot_token, caller.clone()),
         callbacks: Callbacks {
-            caller: Caller::new(proxy),
+            caller,
             secret: secret.as_deref().and_then(SigningSecret::new),
         },
         policy: safety::policy(file)?,
@@ -571,6 +573,11 @@ fn api_base(environment: &Environment) -> Result<api::Base, Complaint> {
         Complaint::usage("SLACK_API_URL is no http or https URL without a user and a query"))
 }
 
+/// What calls Slack and agents.
+fn caller(environment: &Environment) -> Result<Caller, Complaint> {
+    Ok(Caller::new(proxy(environment)?, roots(environment)?))
+}
+
 fn proxy(environment: &Environment) -> Result<Option<Proxy>, Complaint> {
     let either = |upper: &str, lower: &str| {
         let value = environment.value(upper).map_err(Complaint::usage)?;
@@ -591,6 +598,22 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let plain = !host.is_empty() && (host.starts_with('[') || !host.contains(':'));
     Some((host.to_owned(), port.parse().ok().filter(|_| plain)?))
+}
+
+/// Who is believed about whose a host is. Somebody who names a file means that nobody else is.
+fn roots(environment: &Environment) -> Result<Roots, Complaint> {
+    let Some(pem) = environment.file("SSL_CERT_FILE", LARGEST_BUNDLE)? else {
+        return Ok(Roots::default());
+    };
+    Roots::parse(&pem).map_err(|why| {
+        let shown = environment
+            .os_value("SSL_CERT_FILE")
+            .map(|path| path.display().to_string());
+        let shown = shown.unwrap_or_default();
+        Complaint::usage(format!("cannot use SSL_CERT_FILE {shown}: {why}")).hint(
+            "it must hold PEM certificates of authorities; unset it for those that are built in",
+        )
+    })
 }
 
 /// The two files for TLS. One without the other is a mistake that must not end in plain HTTP.

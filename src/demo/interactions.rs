@@ -13,7 +13,7 @@ use super::people::{APP, BOT, CHANNEL, CHANNEL_NAME, PEOPLE, Person, TEAM};
 use super::stand_in::Slack;
 use super::web_api::fresh_ts;
 use crate::clock;
-use crate::outgoing::{Body, Caller};
+use crate::outgoing::{Body, Caller, Roots};
 use crate::slack::signature::SigningSecret;
 
 /// How long Slack waits for an acknowledgement.
@@ -41,7 +41,7 @@ impl App {
             ("X-Slack-Request-Timestamp", &*timestamp),
             ("X-Slack-Signature", &*signature),
         ];
-        match Caller::new(None).post(&url, &headers, body, PATIENCE) {
+        match Caller::new(None, Roots::default()).post(&url, &headers, body, PATIENCE) {
             Ok((200, body)) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
             Ok((status, _)) => Err(format!("the app answered {status}")),
             Err(error) => Err(format!("the app did not acknowledge within 3 s: {error}")),

@@ -16,7 +16,7 @@ use super::message::Message;
 use crate::approval::{GroupId, UserId};
 use crate::clock::{self, Timestamp};
 use crate::metrics::{self, Counter};
-use crate::outgoing::{Body, CALL, CallError, Caller, Proxy, Url};
+use crate::outgoing::{Body, CALL, CallError, Caller, Url};
 
 /// Where Slack's Web API is.
 pub const DEFAULT_BASE: &str = "https://slack.com/api/";
@@ -111,9 +111,9 @@ pub struct Posted {
 }
 
 impl Client {
-    pub fn new(base: Base, token: Option<BotToken>, proxy: Option<Proxy>) -> Self {
+    pub fn new(base: Base, token: Option<BotToken>, caller: Caller) -> Self {
         Self {
-            caller: Caller::new(proxy),
+            caller,
             base,
             token,
             off: false,

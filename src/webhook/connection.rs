@@ -140,7 +140,8 @@ impl<'a, S: Stream> Connection<'a, S> {
         }
         self.line.enter(Phase::Idle, Some(limits.idle));
         // Asked after the phase has begun: whoever closes ends what is idle by then.
-        if self.shared.lines.is_closed() {
+        let has_more = !self.buffer.is_empty() || self.line.has_unread_bytes();
+        if self.shared.lines.is_closed() && !has_more {
             Next::Close
         } else {
             Next::Request

@@ -152,7 +152,8 @@ impl Line {
         }
     }
 
-    fn has_unread_bytes(&self) -> bool {
+    /// Whether something has arrived that nobody has looked at.
+    pub(super) fn has_unread_bytes(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = rustix::net::recv(&self.socket, &mut [0; 1], flags);
         peeked.is_ok_and(|(read, _)| read == 1)
