@@ -150,7 +150,7 @@ impl Site {
 }
 
 /// Gives a connection the other side of a TLS handshake.
-fn secured(mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Wire> {
+pub fn secured(mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Wire> {
     let name = ServerName::try_from("localhost").unwrap();
     let mut session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     while session.is_handshaking() {
@@ -159,7 +159,7 @@ fn secured(mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Wire
     Ok(Wire::new(StreamOwned::new(session, socket)))
 }
 
-trait Stream: Read + Write + Send {}
+pub trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// How a connection ended.
@@ -172,10 +172,10 @@ enum End {
 }
 
 /// A client's side of a connection, byte for byte.
-struct Wire(BufReader<Box<dyn Stream>>);
+pub struct Wire(BufReader<Box<dyn Stream>>);
 
 impl Wire {
-    fn new(stream: impl Stream + 'static) -> Self {
+    pub fn new(stream: impl Stream + 'static) -> Self {
         Self(BufReader::new(Box::new(stream)))
     }
 
@@ -184,7 +184,7 @@ impl Wire {
         self.0.get_mut().flush()
     }
 
-    fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub fn say(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_say(bytes).unwrap();
     }
 
@@ -208,12 +208,12 @@ impl Wire {
         Answer::read(&mut self.0, method)
     }
 
-    fn answer(&mut self, method: &str) -> Answer {
+    pub fn answer(&mut self, method: &str) -> Answer {
         self.try_answer(method)
             .unwrap_or_else(|error| panic!("no answer: {error}"))
     }
 
-    fn status(&mut self, method: &str) -> u16 {
+    pub fn status(&mut self, method: &str) -> u16 {
         self.answer(method).status
     }
 

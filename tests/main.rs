@@ -27,6 +27,7 @@ mod completion;
 mod crash;
 mod crash_asking;
 mod demo;
+mod deploy;
 mod dialog;
 mod doctor;
 mod edge;
