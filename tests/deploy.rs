@@ -17,8 +17,8 @@ use rustls::ClientConfig;
 use crate::edge::pki::{Authority, Key, openssl};
 use crate::edge::secured;
 use crate::harness::{
-    Builder, Click, RawRequest, SECRET, Scratch, Server, eventually, read_approval, runbook,
-    sample, write_approval,
+    Builder, Click, Client, RawRequest, SECRET, Scratch, Server, eventually, read_approval,
+    runbook, sample, write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -156,6 +156,100 @@ fn the_unit_starts_the_server_with_its_own_words() {
         200
     );
     assert_eq!(read_approval(&pending, "apr-1")["status"], "approved");
+}
+
+#[test]
+fn the_timer_and_cron_ask_a_server_that_runs() {
+    let authority = Authority::new();
+    let pair = authority.issue("site", Key::Ec);
+    let server = Server::builder().args(pair.options()).start();
+    let unit = shipped("runbook-health.service");
+    let cron = shipped("runbook.cron");
+    let line = cron.lines().find(|line| line.starts_with('*')).unwrap();
+    let from_cron = line.strip_prefix("*/5 * * * * nobody ").unwrap();
+    let url = format!("https://127.0.0.1:{}/health", server.port());
+    let root = authority.dir().join("root.pem");
+    for command in [values(&unit, "ExecStart")[0], from_cron] {
+        let words = command.strip_prefix(&format!("{INSTALLED} ")).unwrap();
+        assert!(words.contains(" https://127.0.0.1:443/health "), "{words}");
+        let words = words.replace("https://127.0.0.1:443/health", &url);
+        let ask = || Client::new(words.split(' ')).and(&["--cacert", root.to_str().unwrap()]);
+        // cron mails whatever is printed.
+        let well = ask().finish();
+        assert_eq!(
+            (well.status, &*well.stdout, &*well.stderr),
+            (Some(0), "", "")
+        );
+        let months = ask().and(&["--cert-days", "90"]);
+        assert_ne!(months.finish().status, Some(0));
+    }
+    assert!(server.terminate().success());
+    let words = from_cron.strip_prefix(&format!("{INSTALLED} ")).unwrap();
+    let words = words.replace("https://127.0.0.1:443/health", &url);
+    let gone = Client::new(words.split(' ')).finish();
+    assert_eq!(gone.status, Some(1));
+    assert!(gone.stdout.contains("unhealthy"), "{gone:?}");
+}
+
+#[test]
+fn the_images_words_start_the_server_and_find_it_healthy() {
+    let file = shipped("Dockerfile");
+    let list = |instruction: &str| -> Vec<String> {
+        let line = file.lines().find_map(|line| line.split_once(instruction));
+        let (_, words) = line.unwrap_or_else(|| panic!("no {instruction}"));
+        serde_json::from_str(words.trim()).unwrap_or_else(|error| panic!("{words}: {error}"))
+    };
+    let health = list("HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD");
+    assert_eq!(
+        (&*list("ENTRYPOINT")[0], &*health[0]),
+        ("/runbook", "/runbook")
+    );
+    assert!(
+        file.ends_with("\nCMD [\"webhook\"]\n"),
+        "the harness starts the server so"
+    );
+    assert!(file.contains("\nFROM scratch\n") && file.contains("\nUSER 65532:65532\n"));
+    let dir = Scratch::new();
+    fs::write(dir.join("signing-secret"), SECRET).unwrap();
+    fs::write(dir.join("bot-token"), "xoxb-1").unwrap();
+    let place = dir.path().to_str().unwrap();
+    let port = free_port().to_string();
+    let (_, environment) = file.split_once("\nENV ").unwrap();
+    let (environment, _) = environment.split_once("\nUSER").unwrap();
+    let variables = environment
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
+    let variables: Vec<_> = variables
+        .map(|(name, value)| {
+            (
+                name,
+                value.replace("/data", place).replace("/secrets", place),
+            )
+        })
+        .chain([("SLACK_WEBHOOK_PORT", port)])
+        .chain([("SLACK_API_URL", "http://127.0.0.1:1/api/".to_owned())])
+        .collect();
+    let pending = dir.join("pending-approvals");
+    let builder = Server::builder().bare().dir(&pending);
+    let server = variables
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.env(name, value))
+        .start();
+    write_approval(&pending, &sample("apr-1"));
+    assert_eq!(
+        server.interact(&Click::approve("apr-1").payload()).status,
+        200
+    );
+    let ask = || {
+        let asking = Client::new(health[1..].iter().map(OsString::from));
+        let asking = variables
+            .iter()
+            .fold(asking, |asking, (name, value)| asking.env(name, value));
+        asking.finish().status
+    };
+    assert_eq!(ask(), Some(0));
+    assert!(server.terminate().success());
+    assert_eq!(ask(), Some(1));
 }
 
 #[test]

@@ -326,6 +326,7 @@ pub const COMMANDS: &[Command] = &[
             CHANNEL_VARIABLE,
             API_VARIABLE,
             PROXY_VARIABLE,
+            ROOTS_VARIABLE,
         ],
         examples: &[
             "runbook doctor",
