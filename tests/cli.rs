@@ -557,6 +557,19 @@ fn a_broken_file_is_an_error_with_its_place_and_never_the_defaults() {
         ("webhook: \"open\n", "line "),
         ("a: *nowhere\n", "line 1, column 4"),
         (
+            "a: &a [*a]\n",
+            "line 1, column 8: the alias stands within what it stands for",
+        ),
+        (
+            "a: 1\n---\nb: 2\n",
+            "line 2, column 1: there is more than one document",
+        ),
+        ("<<: 1\n", "line 1, column 5: << should name a section"),
+        (
+            "? [a]\n: b\n",
+            "line 1, column 3: a key should be text, not a list",
+        ),
+        (
             "webhook: 3000\n",
             "line 1, column 10: webhook should be a section, not a number",
         ),
@@ -610,6 +623,51 @@ fn a_broken_file_is_an_error_with_its_place_and_never_the_defaults() {
     );
     for empty in ["", "\n", "# nothing\n", "webhook:\n", "safety: {}\n"] {
         Server::builder().config(empty).start();
+    }
+}
+
+#[test]
+fn aliases_and_merged_sections_of_the_file_are_understood() {
+    let yaml = "\
+ours: &key shared
+incident:
+  slack:
+    signingSecret: [*key, !!str 12, 0x10, 'no']
+safety:
+  <<: [{allowSelfApproval: no}, {allowSelfApproval: perhaps}]
+  approvalTimeoutMs: 60_000
+";
+    let server = with_file().config(yaml).start();
+    for secret in ["shared", "12", "16", "no"] {
+        assert!(accepts(&server, secret), "{secret}");
+    }
+    let wrong = "rules: &rules {allowSelfApproval: perhaps}\nsafety:\n  <<: *rules\n";
+    let finished = Server::builder().config(wrong).start_expecting_failure();
+    let said =
+        ".runbook/config.yaml: line 1, column 35: safety.allowSelfApproval should be true or false";
+    assert_ends(&finished, 2, said);
+}
+
+#[test]
+fn a_file_that_grows_without_end_is_refused_at_once() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..20 {
+        let below = vec![format!("*a{}", level - 1); 10].join(", ");
+        bomb += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    let mut ladder = String::from("a0: &a0 []\n");
+    for level in 1..100 {
+        ladder += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+    }
+    let deep = format!("a: {}{}\n", "[".repeat(100), "]".repeat(100));
+    for (yaml, said) in [
+        (&bomb, "it is too large, aliases and all"),
+        (&ladder, "it is nested too deeply"),
+        (&deep, "it is nested too deeply"),
+    ] {
+        let finished = Server::builder().config(yaml).start_expecting_failure();
+        assert_eq!(finished.status, Some(2), "{finished:?}");
+        assert!(finished.stderr.contains(said), "{finished:?}");
     }
 }
 

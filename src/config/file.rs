@@ -7,9 +7,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use serde_saphyr::{Location, Spanned};
-
-use super::document::{self, Fault, Node};
+use super::document::{self, Fault, Node, Place, Placed};
 use super::environment::Environment;
 use super::keys::{KEYS, SECTIONS, fits, leads_to, siblings};
 use crate::complaint::{Complaint, did_you_mean, reason};
@@ -28,7 +26,7 @@ pub(super) struct ConfigFile {
 #[derive(Debug)]
 struct Entry {
     path: String,
-    at: Location,
+    at: Place,
     node: Node,
 }
 
@@ -82,8 +80,8 @@ impl ConfigFile {
     }
 
     /// Takes in what is ours below `path`, and checks the keys there.
-    fn collect(&mut self, path: &str, node: Spanned<Node>) -> Result<(), Fault> {
-        let at = node.referenced;
+    fn collect(&mut self, path: &str, node: Placed<Node>) -> Result<(), Fault> {
+        let at = node.at;
         match node.value {
             Node::Null => Ok(()),
             Node::Map(entries) => entries
@@ -102,8 +100,8 @@ impl ConfigFile {
     fn collect_key(
         &mut self,
         parent: &str,
-        key: &Spanned<String>,
-        node: Spanned<Node>,
+        key: &Placed<String>,
+        node: Placed<Node>,
     ) -> Result<(), Fault> {
         let path = if parent.is_empty() {
             key.value.clone()
@@ -115,14 +113,14 @@ impl ConfigFile {
             && path.starts_with("safety.approvers.");
         if is_rule && matches!(node.value, Node::Null) {
             return Err(Fault {
-                at: Some(key.referenced),
+                at: Some(key.at),
                 what: format!("{path} has no value; leave it out if it is not meant"),
             });
         }
         if KEYS.iter().any(|known| fits(known.path, &path)) {
             self.values.push(Entry {
                 path,
-                at: node.referenced,
+                at: node.at,
                 node: node.value,
             });
             return Ok(());
@@ -138,7 +136,7 @@ impl ConfigFile {
         }
         let near = did_you_mean(&key.value, siblings(parent));
         let fault = Fault {
-            at: Some(key.referenced),
+            at: Some(key.at),
             what: format!("unknown key {path}{near}"),
         };
         // A misspelt rule must not open the gate.
@@ -248,7 +246,7 @@ impl ConfigFile {
         self.read_value(path, expected, |node| match node {
             Node::Text(text) => Some(vec![meaning(text)?]),
             Node::List(items) => {
-                let item = |item: &Spanned<Node>| match &item.value {
+                let item = |item: &Placed<Node>| match &item.value {
                     Node::Text(text) | Node::Number(text) => meaning(text),
                     _ => None,
                 };
@@ -308,7 +306,7 @@ impl ConfigFile {
     }
 }
 
-fn expand_node(node: &mut Node, at: Location, environment: &Environment, faults: &mut Vec<Fault>) {
+fn expand_node(node: &mut Node, at: Place, environment: &Environment, faults: &mut Vec<Fault>) {
     match node {
         Node::Text(text) => match expand_text(text, environment) {
             Ok(expanded) => *text = expanded,
@@ -316,7 +314,7 @@ fn expand_node(node: &mut Node, at: Location, environment: &Environment, faults:
         },
         Node::List(items) => {
             for item in items {
-                expand_node(&mut item.value, item.referenced, environment, faults);
+                expand_node(&mut item.value, item.at, environment, faults);
             }
         }
         Node::Map(_) | Node::Null | Node::Bool(_) | Node::Number(_) => {}
