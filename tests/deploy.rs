@@ -675,7 +675,7 @@ fn hands_over(way: &str) {
         "--way",
         way,
         "--rounds",
-        "5",
+        "20",
     ]);
     let handed = run("unshare", &words);
     assert!(handed.status.success(), "{}", said(&handed));
