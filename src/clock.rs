@@ -22,6 +22,38 @@ pub fn tick() -> Instant {
     Instant::now()
 }
 
+/// How old something is, whatever becomes of the system's clock from now on.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    then: Duration,
+    since: Instant,
+}
+
+impl Age {
+    /// Of what has just come to be.
+    pub fn zero() -> Self {
+        Self {
+            then: Duration::ZERO,
+            since: tick(),
+        }
+    }
+
+    /// Of what was made at that time. What is yet to come was made under another clock, so nobody knows how old it
+    /// is: it counts as that far away.
+    pub fn since(time: Timestamp) -> Self {
+        let now = now();
+        Self {
+            then: now.since(time).max(time.since(now)),
+            since: tick(),
+        }
+    }
+
+    /// As of now.
+    pub fn now(self) -> Duration {
+        self.then + tick().duration_since(self.since)
+    }
+}
+
 impl Timestamp {
     /// 9999-12-31T23:59:59Z, the last second that RFC 3339 can say.
     const LAST: Self = Self(253_402_300_799_000);
@@ -187,6 +219,16 @@ mod tests {
         assert_eq!(time.to_string(), "2024-01-15T15:30:45Z");
         assert_eq!(time.for_people(), "2024-01-15 15:30:45 UTC");
         assert_eq!(time.time_of_day(), "15:30:45");
+    }
+
+    #[test]
+    fn what_is_yet_to_come_is_as_old_as_it_is_far_away() {
+        let (hour, now) = (Duration::from_secs(3600), now());
+        for made in [now - hour, now + hour] {
+            let age = Age::since(made).now();
+            assert!(age.abs_diff(hour) < Duration::from_secs(60), "{age:?}");
+        }
+        assert!(Age::zero().now() < Duration::from_secs(60));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod audit;
 mod binding;
 mod callbacks;
 mod cli;
+mod clock;
 mod completion;
 mod crash;
 mod crash_asking;

@@ -223,7 +223,7 @@ impl Effects {
         if self.is_recorded(ballot) {
             return true;
         }
-        let age = clock::now().since(ballot.at);
+        let age = deferred.age();
         // A click is for now: whoever was away for long must not decide by it, under other rules.
         if age > TOO_OLD {
             log::warn!(approvalId:% = ballot.id; "A click was not decided in time");

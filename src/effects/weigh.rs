@@ -2,7 +2,7 @@
 //! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -57,8 +57,10 @@ impl Effects {
             name: deferred.name(),
         };
         let ballot = &deferred.ballot;
+        // Past that, whoever sweeps has refused it.
+        let end = clock::tick() + PATIENCE.saturating_sub(deferred.age());
         if let Ok(Some(approval)) = self.store.read(&ballot.id)
-            && let Err(reason) = self.ask_for(&approval, ballot, &self.terms())
+            && let Err(reason) = self.ask_for(&approval, ballot, &self.terms(), end)
         {
             log::warn!(approvalId:% = ballot.id, reason:%; "Slack did not say who may decide");
         }
@@ -70,7 +72,8 @@ impl Effects {
     pub(super) fn learn(&self, approvals: &[Approval], voter: &Voter, terms: &Terms) {
         for approval in approvals {
             let ballot = voter.supposed_approval(approval, clock::now());
-            if let Err(reason) = self.ask_for(approval, &ballot, terms) {
+            let end = clock::tick() + PATIENCE;
+            if let Err(reason) = self.ask_for(approval, &ballot, terms, end) {
                 log::debug!(reason:%; "Slack did not say who may decide");
                 if !matches!(reason, CallError::Refused(_)) {
                     return;
@@ -79,7 +82,7 @@ impl Effects {
         }
     }
 
-    /// Asks Slack, one question after another, until a ballot's outcome is known.
+    /// Asks Slack, one question after another, until a ballot's outcome is known, or nobody waits for it any more.
     ///
     /// # Errors
     /// Slack has not said something. What it refuses to say of one group or person says nothing of the
@@ -89,13 +92,13 @@ impl Effects {
         approval: &Approval,
         ballot: &Ballot,
         terms: &Terms,
+        end: Instant,
     ) -> Result<(), CallError> {
         let mut asked = Vec::new();
         let mut said = Ok(());
-        // Past that, whoever sweeps has refused it.
-        while clock::now().since(ballot.at) <= PATIENCE {
-            let (policy, tick) = (&terms.policy, clock::tick());
-            let questions = self.learned.questions(policy, approval, ballot, tick);
+        let mut now = clock::tick();
+        while now <= end {
+            let questions = self.learned.questions(&terms.policy, approval, ballot, now);
             let mut questions = questions.into_iter();
             let Some(question) = questions.find(|question| !asked.contains(question)) else {
                 break;
@@ -106,6 +109,7 @@ impl Effects {
                 Err(error) => return Err(error),
             }
             asked.push(question);
+            now = clock::tick();
         }
         said
     }

@@ -2,16 +2,17 @@
 //! decided, or until it is clear that they cannot. One file each, `OWNER.N.json`, whole or absent; who
 //! takes over what a dead process has left renames it, so exactly one does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
 use super::durable;
 use super::{Deferred, Durability};
 use crate::approval::{Ballot, SignKey, VerifyKey};
+use crate::clock::Age;
 
 /// Of a ballot's document, by the server's key.
 const SIGNATURE: &str = "signature";
@@ -20,6 +21,8 @@ pub(super) struct Ballots {
     folder: PathBuf,
     /// Those that are dealt with and could not be removed: they must not be dealt with again.
     settled: Mutex<HashSet<String>>,
+    /// How old those are that wait.
+    ages: Mutex<HashMap<String, Age>>,
 }
 
 impl Ballots {
@@ -27,6 +30,7 @@ impl Ballots {
         Self {
             folder: directory.join(".ballots"),
             settled: Mutex::default(),
+            ages: Mutex::default(),
         }
     }
 
@@ -53,10 +57,15 @@ impl Ballots {
         }
         let bytes = serde_json::to_vec(&document)?;
         match durable::replace(&self.folder, &name, temporary, &bytes, None)? {
-            Durability::Durable => Ok(Deferred {
-                ballot: ballot.clone(),
-                name,
-            }),
+            Durability::Durable => {
+                let age = Age::zero();
+                self.ages().insert(name.clone(), age);
+                Ok(Deferred {
+                    ballot: ballot.clone(),
+                    name,
+                    age,
+                })
+            }
             Durability::Unsynced(error) => {
                 // Whoever clicked is told that it failed, so it must not be decided after all.
                 self.settle(&name);
@@ -108,12 +117,16 @@ impl Ballots {
                     return None;
                 }
             }
-            let Ok(ballot) = serde_json::from_value(document) else {
+            let Ok(ballot) = serde_json::from_value::<Ballot>(document) else {
                 unreadable(&name);
                 return None;
             };
             let name = self.take(name, own)?;
-            Some(Deferred { ballot, name })
+            let mut ages = self.ages();
+            let age = *ages
+                .entry(name.clone())
+                .or_insert_with(|| Age::since(ballot.at));
+            Some(Deferred { ballot, name, age })
         };
         Ok(ours.filter_map(read).collect())
     }
@@ -145,12 +158,17 @@ impl Ballots {
 
     /// Removes a ballot that is dealt with.
     pub(super) fn settle(&self, name: &str) {
+        self.ages().remove(name);
         if std::fs::remove_file(self.folder.join(name)).is_err() {
             self.settled
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(name.to_owned());
         }
+    }
+
+    fn ages(&self) -> MutexGuard<'_, HashMap<String, Age>> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, SignKey, Station, Status};
-use crate::clock::Timestamp;
+use crate::clock::{Age, Timestamp};
 use crate::complaint::reason;
 
 /// Keeps approvals, for any number of processes at once.
@@ -262,12 +262,18 @@ pub enum Chore {
 pub struct Deferred {
     pub ballot: Ballot,
     name: String,
+    age: Age,
 }
 
 impl Deferred {
     /// What tells it from others.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How long ago it was cast.
+    pub fn age(&self) -> Duration {
+        self.age.now()
     }
 }
 
