@@ -5,6 +5,7 @@ import http.client
 import http.server
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -23,18 +24,19 @@ def ts(number):
 
 
 class Slack(http.server.BaseHTTPRequestHandler):
-    """Does what it is asked, but for some calls: those fail, are limited, or wait. Each update that it has made
-    is a line of its log."""
+    """Does what it is asked, but for some calls, as long as it is not well: those fail, are limited, or wait. Each
+    update that it has made is a line of its log."""
 
     protocol_version = "HTTP/1.1"
     updates = None
     failing = 0.02
     slow = 0.1
+    well = multiprocessing.Event()
     posted = itertools.count(1)
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        method, mishap = self.path.rsplit("/", 1)[-1], random.random()
+        method, mishap = self.path.rsplit("/", 1)[-1], 1.0 if Slack.well.is_set() else random.random()
         if method == "auth.test":
             return self.answer(200, {"ok": True, "team_id": "T0001", "user_id": "U0RUNBOOK"})
         if mishap < self.failing:
@@ -73,8 +75,8 @@ class Slack(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def play_slack(listener, log, failing=0.02):
-    Slack.failing = failing
+def play_slack(listener, log, failing=0.02, well=None):
+    Slack.failing, Slack.well = failing, well or Slack.well
     Slack.updates = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slack, bind_and_activate=False)
     # Whoever is killed goes away without a word.
