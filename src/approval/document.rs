@@ -155,7 +155,11 @@ impl Approval {
     }
 
     /// The document, indented by two spaces, with a line's end.
-    #[allow(clippy::expect_used, reason = "its keys are text")]
+    #[allow(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "its keys are text"
+    )]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(&self.fields).expect("a map of JSON");
         bytes.push(b'\n');
@@ -163,7 +167,11 @@ impl Approval {
     }
 
     /// The document on one line, with its end: as short as it can be.
-    #[allow(clippy::expect_used, reason = "its keys are text")]
+    #[allow(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "its keys are text"
+    )]
     pub fn to_line(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(&self.fields).expect("a map of JSON");
         bytes.push(b'\n');
