@@ -754,6 +754,93 @@ fn on_a_full_disk_nothing_is_decided_and_room_is_all_that_it_takes_to_recover() 
     drop(server);
 }
 
+/// A filesystem that is read-only from now on, until drop: mounted over itself, for a remount would have to wait until
+/// nobody holds a file there that can be written, as no disk that fails does.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn make(at: &Path) -> Self {
+        let mount = |arguments: &[&str]| {
+            let mounted = Command::new("mount").args(arguments).arg(at).output();
+            let mounted = mounted.unwrap();
+            assert!(mounted.status.success(), "{mounted:?}");
+        };
+        mount(&["--bind", at.to_str().unwrap()]);
+        let made = Self(at.to_owned());
+        mount(&["-o", "remount,bind,ro"]);
+        made
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        // The lazy way, as above: a server may be looking.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_disk_that_has_become_read_only_nothing_is_decided_until_it_can_be_written_again() {
+    let (slack, scratch) = (StandIn::start(), Scratch::new());
+    // The audit log as well, or only that.
+    for (name, audit_too) in [("both", true), ("audit", false)] {
+        let Some(disk) = SmallDisk::mount(scratch.join(name)) else {
+            return;
+        };
+        let audit = disk.0.join("audit");
+        let dir = if audit_too {
+            disk.0.join("pending")
+        } else {
+            scratch.join("pending")
+        };
+        fs::create_dir(&dir).unwrap();
+        write_approval(&dir, &sample("apr-1"));
+        let before = fs::read(dir.join("apr-1.json")).unwrap();
+        let server = Server::builder()
+            .dir(&dir)
+            .slack(&slack)
+            .config(&format!("approvals: {{auditDir: {}}}\n", audit.display()))
+            .start();
+        server.expect_errors();
+        assert_eq!(server.get("/health").status, 200);
+
+        let read_only = ReadOnly::make(&disk.0);
+        let click = Click::approve("apr-1").response_url(slack.response_url(name));
+        if audit_too {
+            assert_eq!(server.interact(&click.payload()).status, 500);
+            assert_eq!(fs::read(dir.join("apr-1.json")).unwrap(), before);
+            let word = &slack.wait_for("response_url", 1, SOON)[0];
+            let text = word.body["text"].as_str().unwrap();
+            assert!(text.contains("could not be recorded"), "{text}");
+        } else {
+            // It is decided, and its line in the log is owed by the same write.
+            assert_eq!(server.interact(&click.payload()).status, 200);
+            assert!(owes(&read_approval(&dir, "apr-1")));
+        }
+        let sick = eventually("the server to say that it is unwell", SOON, || {
+            let answer = server.get("/health");
+            (answer.status == 503).then(|| answer.json())
+        });
+        let reasons = sick["reasons"].to_string();
+        assert!(reasons.contains("read-only file"), "{reasons}");
+
+        drop(read_only);
+        eventually("the server to be well again", SOON, || {
+            (server.get("/health").status == 200).then_some(())
+        });
+        assert_eq!(server.interact(&click.payload()).status, 200);
+        let settled = eventually("every line to be written", SOON * 8, || {
+            let approval = read_approval(&dir, "apr-1");
+            (!owes(&approval)).then_some(approval)
+        });
+        assert_eq!(settled["status"], "approved");
+        let log = fs::read_to_string(audit.join("approvals.jsonl")).unwrap();
+        assert_eq!(log.matches(r#""event":"decided""#).count(), 1, "{log}");
+        assert_eq!(temporaries(&dir), Vec::<String>::new());
+        drop(server);
+    }
+}
+
 #[test]
 fn without_its_directory_nothing_is_decided_and_its_return_is_all_that_it_takes() {
     let (slack, scratch) = (StandIn::start(), Scratch::new());
