@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::{
-    CHANNEL, Click, Client, Scratch, Server, eventually, now, read_approval, sample, write_approval,
+    CHANNEL, Click, Client, Scratch, Server, eventually, now, owes, read_approval, sample,
+    write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -371,6 +372,68 @@ fn a_large_file_is_put_away_and_the_chain_goes_on() {
 }
 
 #[test]
+fn under_whatever_name_the_file_is_taken_away_the_chain_goes_on() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let folder = file(&dir).parent().unwrap().to_owned();
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    let head = || {
+        let (status, text, complaint) = audit(&dir, &["verify"]);
+        assert_eq!(status, Some(0), "{complaint}");
+        let words = text.split_whitespace();
+        let mut digests = words.filter(|word| word.len() == 64);
+        digests
+            .next()
+            .expect("the SHA-256 of the last line")
+            .to_owned()
+    };
+    for (n, (name, is_read)) in [
+        ("approvals.jsonl.1", true),
+        ("approvals.jsonl-20240115", true),
+        ("approvals-20240115.jsonl", true),
+        ("approvals.jsonl.2.gz", false),
+        ("somebody-elses.log", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (id, another) = (format!("apr-{n}"), format!("apr-{n}-by-command"));
+        for id in [&id, &another] {
+            write_approval(&dir, &sample(id));
+        }
+        assert_eq!(server.interact(&Click::approve(&id).payload()).status, 200);
+        eventually("every line to be written", SOON, || {
+            let settled = [&id, &another].map(|id| !owes(&read_approval(&dir, id)));
+            (settled == [true, true]).then_some(())
+        });
+        let last = head();
+        fs::rename(file(&dir), folder.join(name)).unwrap();
+        // Another process than the one that added last, so that only the directory can tell.
+        let approved = Client::new(["approve", &another]).dir(&dir).finish();
+        assert_eq!(approved.status, Some(0), "{name}: {approved:?}");
+        let text = fs::read_to_string(file(&dir)).unwrap();
+        let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(first["prev"], *last, "{name}");
+        if !is_read {
+            // What cannot be read any more is missed, and the rest of the chain holds.
+            for old in [
+                "approvals.jsonl.1",
+                "approvals.jsonl-20240115",
+                "approvals-20240115.jsonl",
+            ] {
+                let _ = fs::remove_file(folder.join(old));
+            }
+        }
+        let (status, said, complaint) = audit(&dir, &["verify"]);
+        assert_eq!(status, Some(0), "{name}: {complaint}");
+        assert_eq!(
+            said.contains("are not here any more"),
+            !is_read,
+            "{name}: {said}"
+        );
+    }
+}
+
+#[test]
 fn half_a_line_of_a_dead_process_is_removed_and_nothing_else() {
     let dir = Scratch::new();
     write_approval(&dir, &sample("apr-1"));
@@ -538,6 +601,8 @@ fn a_log_that_is_verified_while_it_is_added_to_and_put_away_is_never_called_brok
     let dir = Scratch::new();
     let config = "approvals:\n  auditFileBytes: 4096\n";
     let server = Server::builder().dir(&dir).config(config).start();
+    // A server that waits for interactions may be about to write the first line.
+    eventually("a line", SOON, || (!lines(&dir).is_empty()).then_some(()));
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

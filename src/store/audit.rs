@@ -20,10 +20,11 @@ use super::lock::Locks;
 use super::{Caution, StoreError, audit_trail, durable, lock, watch};
 use crate::approval::Entry;
 use crate::clock::Timestamp;
+use crate::complaint::reason;
 
 /// The file that is added to.
 pub(super) const NAME: &str = "approvals.jsonl";
-/// Held by whoever adds.
+/// Held by whoever adds; it holds the end of the chain, for the day on which every file has been taken away.
 const LOCK: &str = "approvals.lock";
 /// What the first line of all has for `prev`.
 pub(super) const BEGINNING: [u8; 32] = [0; 32];
@@ -77,6 +78,29 @@ impl Link {
             hash: Sha256::digest(line).into(),
         }
     }
+
+    /// `SEQ HASH`, always as long.
+    fn note(self) -> String {
+        let mut note = format!("{:020} ", self.seq);
+        hex(&self.hash, &mut note);
+        note.push('\n');
+        note
+    }
+
+    /// `None` for what a power cut has made of a note.
+    fn of_note(note: &[u8]) -> Option<Self> {
+        let note = str::from_utf8(note).ok()?.strip_suffix('\n')?;
+        let (seq, digits) = note.split_once(' ')?;
+        let mut hash = [0; 32];
+        if digits.len() != 2 * hash.len() || !digits.is_ascii() {
+            return None;
+        }
+        for (n, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).ok()?;
+        }
+        let seq = seq.parse().ok()?;
+        Some(Self { seq, hash })
+    }
 }
 
 impl AuditLog {
@@ -122,10 +146,15 @@ impl AuditLog {
     /// They may stand there or not.
     pub(super) fn append(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError> {
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let _lock = self.locks.hold(LOCK)?;
+        let lock = self.locks.hold(LOCK)?;
         // What fails leaves the file's end unknown.
         let known = tail.take();
         let added = self.add(entries, caution, known).map_err(failed)?;
+        if known.is_none_or(|known| known.link != added.link)
+            && let Err(error) = lock.leave_note(added.link.note().as_bytes())
+        {
+            log::debug!(reason:% = reason(&error); "The end of the audit log is not noted");
+        }
         *tail = Some(added);
         Ok(())
     }
@@ -223,9 +252,13 @@ impl AuditLog {
         Tail::at(file, link)
     }
 
-    /// The end of the chain in the files that were put away, by us or by others.
+    /// The end of the chain in the files that were put away, by us or by others, or as it was noted when they have
+    /// been taken away since, or packed.
     fn find_link(&self) -> io::Result<Link> {
-        let mut newest = Link::NONE;
+        // Who may write it need not be allowed to read it, and nothing is lost with it as long as the files are there.
+        let noted = durable::read(&self.folder.join(LOCK)).ok().flatten();
+        let noted = noted.and_then(|(note, _)| Link::of_note(&note));
+        let mut newest = noted.unwrap_or(Link::NONE);
         for path in audit_trail::put_away(&self.folder)? {
             if let (Some(line), _) = last_line(&mut File::open(path)?)? {
                 let link = Link::after(&line, 0);

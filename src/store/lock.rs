@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt as _, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +29,17 @@ pub(super) struct Locks {
 }
 
 /// Holds a lock until dropped.
-pub(super) struct Guard(#[allow(dead_code, reason = "the open file is the lock")] File);
+pub(super) struct Guard(File);
+
+impl Guard {
+    /// Leaves a note in the lock's file, in place of the one before it, for whoever holds it next. It is not synced.
+    ///
+    /// # Errors
+    /// What stands there is any part of either.
+    pub(super) fn leave_note(&self, note: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(note, 0)
+    }
+}
 
 /// Proves that a lock on one handle of a file keeps another one out.
 ///
