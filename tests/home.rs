@@ -234,6 +234,54 @@ fn a_click_on_an_old_view_is_told_privately_in_the_approvals_channel() {
 }
 
 #[test]
+fn a_word_that_slack_refuses_stands_in_the_log_and_the_tab_is_shown_anew() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let channel = json!({ "slackChannel": "C0PRIVATE1" });
+    write_approval(&dir, &request("apr-1", 1, &channel));
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    open(&server, "U061F7AUR");
+    let view = wait_for_view(&slack, "U061F7AUR", &["apr-1"]);
+    server.interact(&Click::deny("apr-1").by("U0BOB0001", "bob").payload());
+    let mut gone = click(&view, "apr-1", 0, "U061F7AUR");
+    gone["actions"][0]["value"] = "apr-gone".into();
+    for (n, (late, error, why)) in [
+        (
+            click(&view, "apr-1", 0, "U061F7AUR"),
+            "not_in_channel",
+            "not_in_channel",
+        ),
+        (
+            click(&view, "apr-1", 0, "U061F7AUR"),
+            "channel_not_found",
+            "channel_not_found",
+        ),
+        // Nothing says where its channel was, and none is configured.
+        (gone, "", "no channel is known for it"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        wait_for_view(&slack, "U061F7AUR", &[]);
+        let views = slack.calls_of("views.publish").len();
+        slack.fail_method("chat.postEphemeral", Failure::NotOk(error), Times::Next(1));
+        assert_eq!(server.interact(&late).status, 200);
+        let log = server.wait_for_log(why, SOON);
+        let told = format!("Slack refused a private answer\n  Reason: {why}\n");
+        assert!(log.contains(&told), "{log}");
+        slack.wait_for("views.publish", views + 1, SOON);
+        wait_for_view(&slack, "U061F7AUR", &[]);
+        // Tried once each, in the approval's channel and nowhere else.
+        let words = slack.calls_of("chat.postEphemeral");
+        assert_eq!(words.len(), (n + 1).min(2));
+        assert!(
+            words
+                .iter()
+                .all(|word| word.body["channel"] == "C0PRIVATE1")
+        );
+    }
+}
+
+#[test]
 fn a_vote_that_is_not_enough_is_told_privately_and_its_request_goes() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     write_approval(
