@@ -68,6 +68,16 @@ pub fn complain(complaint: &Complaint) {
     }
 }
 
+/// Tells of something that keeps the command from nothing, in the form that [`complain`] takes.
+pub fn warn(what: &str) {
+    if FORMAT.get() == Some(&Format::Json) {
+        log::warn!("{what}");
+    } else {
+        // Whoever wants the result may not want to hear of the rest.
+        let _ = writeln!(std::io::stderr(), "runbook: warning: {}", Printable(what));
+    }
+}
+
 /// `[15:30:45] Approval granted by @alice`, or `[ERROR] …` with the time as a detail.
 fn text(record: &Record) -> String {
     let now = clock::now();

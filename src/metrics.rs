@@ -41,7 +41,7 @@ pub struct Gauge {
 const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0];
 
 /// What stands at 0 before it has happened, so that the first time is seen as a step.
-const EXPECTED: [Counter; 7] = [
+const EXPECTED: [Counter; 12] = [
     Counter::Requests { action: "approve" },
     Counter::Requests { action: "deny" },
     Counter::SignatureFailures,
@@ -51,7 +51,20 @@ const EXPECTED: [Counter; 7] = [
     Counter::Decisions {
         status: "cancelled",
     },
+    given_up("postMessage"),
+    given_up("updateMessage"),
+    given_up("retireMessage"),
+    given_up("remind"),
+    given_up("notifyAgent"),
 ];
+
+/// An effect that will never be: an alert looks for its first time.
+const fn given_up(effect: &'static str) -> Counter {
+    Counter::Effects {
+        effect,
+        result: "failed",
+    }
+}
 
 static STATE: Mutex<State> = Mutex::new(State {
     counters: BTreeMap::new(),

@@ -10,6 +10,7 @@ use crate::harness::{
     CHANNEL, Client, Finished, SECRET, Scratch, Server, all_files, sample, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
+use crate::store::SmallDisk;
 
 fn doctor(slack: &StandIn) -> Client {
     Client::new(["doctor", "--port", "0"])
@@ -106,7 +107,12 @@ fn what_is_broken_in_the_configuration_is_told_and_the_rest_looked_at() {
         assert!(line(&found, "port").starts_with('✓'), "{found:?}");
     }
     let unknown = doctor(&slack).config("webhook:\n  prot: 1\n").finish();
-    is_broken(&unknown, "configuration key", "did you mean port?");
+    is_well(&unknown);
+    let key = line(&unknown, "configuration key");
+    assert!(
+        key.starts_with('!') && key.contains("did you mean port?"),
+        "the server serves all the same: {unknown:?}"
+    );
 }
 
 #[test]
@@ -230,6 +236,62 @@ fn a_directory_that_serves_badly_is_told() {
         "pending directory",
         "not a directory",
     );
+}
+
+#[test]
+fn a_disk_with_little_room_or_few_files_is_told_before_it_is_full() {
+    let (slack, scratch) = (StandIn::start(), Scratch::new());
+    for (name, options, said) in [
+        ("roomy", "size=32m,nr_inodes=5000,mode=700", None),
+        (
+            "narrow",
+            "size=1m,nr_inodes=5000,mode=700",
+            Some("only 1 MiB"),
+        ),
+        ("few", "size=32m,nr_inodes=500,mode=700", Some("49")),
+    ] {
+        let Some(disk) = SmallDisk::mount(scratch.join(name), options) else {
+            return;
+        };
+        let found = doctor(&slack).dir(&disk.0).finish();
+        match said {
+            Some(said) => is_broken(&found, "free space", said),
+            None => is_well(&found),
+        }
+    }
+    let Some(disk) = SmallDisk::mount(scratch.join("full"), "size=64k,mode=700") else {
+        return;
+    };
+    assert!(fs::write(disk.0.join(".ballast"), vec![0; 1 << 20]).is_err());
+    let found = doctor(&slack).dir(&disk.0).finish();
+    is_broken(&found, "locks and syncs", "no space left on device");
+    assert_eq!(
+        fs::read_dir(&disk.0).unwrap().count(),
+        1,
+        "only the ballast"
+    );
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+    let root = doctor(&slack).dir(&dir).finish();
+    is_well(&root);
+    let told = line(&root, "pending directory");
+    assert!(
+        told.starts_with("! ") && told.contains("is user 65534's"),
+        "{told}"
+    );
+    let without_powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let found = doctor(&slack).dir(&dir).wrapper(without_powers).finish();
+    is_broken(&found, "pending directory", "user 0 may not write there");
+    let inside = dir.join("pending");
+    let absent = doctor(&slack).dir(&inside).wrapper(without_powers).finish();
+    is_broken(&absent, "pending directory", "");
 }
 
 #[test]

@@ -388,3 +388,64 @@ fn a_complaint_is_a_line_of_json_where_the_log_is() {
         "{line}"
     );
 }
+
+#[test]
+fn options_that_make_no_sense_are_told_as_json_too() {
+    for arguments in [
+        &["list", "--log-format", "json", "--al"][..],
+        &["list", "--al", "--log-format=json"],
+        &["list", "stray", "--log-format", "json"],
+        &["lisst", "--log-format", "json"],
+        &["list", "--log-format", "json", "--log-level", "loud"],
+    ] {
+        let wrong = Client::new(arguments.to_vec()).finish();
+        assert_eq!(wrong.status, Some(2), "{wrong:?}");
+        assert_eq!(wrong.stderr.lines().count(), 1, "{wrong:?}");
+        let line: serde_json::Value = serde_json::from_str(&wrong.stderr).unwrap();
+        assert_eq!(line["level"], "error", "{line}");
+    }
+    // What stands behind `--` is the command's.
+    let other = Client::new(["list", "--al", "--", "--log-format", "json"]).finish();
+    assert!(other.stderr.starts_with("runbook: error: "), "{other:?}");
+}
+
+#[test]
+fn a_warning_beside_a_result_is_a_line_of_json_where_the_log_is() {
+    let dir = Scratch::new();
+    fs::write(dir.join("apr-x.json"), "{").unwrap();
+    let list = |more: &[&str]| Client::new(["list", "--json"]).and(more).dir(&dir).finish();
+    let text = list(&[]);
+    assert!(text.stderr.starts_with("runbook: warning: "), "{text:?}");
+    let json = list(&["--log-format", "json"]);
+    assert_eq!((json.status, json.stdout.trim()), (Some(0), "[]"));
+    assert_eq!(json.stderr.lines().count(), 1, "{json:?}");
+    let line: serde_json::Value = serde_json::from_str(&json.stderr).unwrap();
+    assert_eq!(line["level"], "warn");
+    assert!(
+        line["msg"].as_str().unwrap().contains("apr-x.json"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_end_of_the_served_certificate_is_a_number() {
+    let authority = Authority::new();
+    let pair = authority.issue_for("served", Key::Ec, 5);
+    let addr = ["--metrics-addr", "127.0.0.1:0"];
+    let server = Server::builder().args(pair.options()).args(addr).start();
+    let log = server.wait_for_log("/metrics", Duration::from_secs(5));
+    let (_, rest) = log.split_once("Metrics at http://").unwrap();
+    let address = rest.split('/').next().unwrap();
+    let numbers = request(address, &RawRequest::new("GET", "/metrics"), "GET").text();
+    let series = "runbook_certificate_not_after_timestamp_seconds ";
+    let end = numbers.lines().find_map(|line| line.strip_prefix(series));
+    let end: u64 = end.unwrap_or_else(|| panic!("{numbers}")).parse().unwrap();
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(
+        (4 * 86400..=5 * 86400).contains(&(end - now)),
+        "{end} at {now}"
+    );
+    let plain = Server::builder().start().get("/metrics").text();
+    assert!(!plain.contains(series), "{plain}");
+}

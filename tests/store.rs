@@ -692,17 +692,17 @@ fn a_storm_on_four_servers_has_one_winner_for_each_approval() {
     );
 }
 
-/// A filesystem of 64 KiB, unmounted on drop.
-struct SmallDisk(PathBuf);
+/// A small filesystem, unmounted on drop.
+pub struct SmallDisk(pub PathBuf);
 
 impl SmallDisk {
     /// `None`, with a word about it, where mounting is not permitted.
-    fn mount(at: PathBuf) -> Option<Self> {
+    pub fn mount(at: PathBuf, options: &str) -> Option<Self> {
         fs::create_dir(&at).unwrap();
-        let arguments = ["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"];
+        let arguments = ["-t", "tmpfs", "-o", options, "tmpfs"];
         let mounted = Command::new("mount").args(arguments).arg(&at).output();
         if !mounted.as_ref().is_ok_and(|done| done.status.success()) {
-            eprintln!("not tested: a full disk, because mounting one failed: {mounted:?}");
+            eprintln!("not tested: a small disk, because mounting one failed: {mounted:?}");
             return None;
         }
         Some(Self(at))
@@ -719,7 +719,7 @@ impl Drop for SmallDisk {
 #[test]
 fn on_a_full_disk_nothing_is_decided_and_room_is_all_that_it_takes_to_recover() {
     let (slack, scratch) = (StandIn::start(), Scratch::new());
-    let Some(disk) = SmallDisk::mount(scratch.join("disk")) else {
+    let Some(disk) = SmallDisk::mount(scratch.join("disk"), "size=64k,mode=700") else {
         return;
     };
     let dir = &disk.0;
@@ -784,7 +784,7 @@ fn on_a_disk_that_has_become_read_only_nothing_is_decided_until_it_can_be_writte
     let (slack, scratch) = (StandIn::start(), Scratch::new());
     // The audit log as well, or only that.
     for (name, audit_too) in [("both", true), ("audit", false)] {
-        let Some(disk) = SmallDisk::mount(scratch.join(name)) else {
+        let Some(disk) = SmallDisk::mount(scratch.join(name), "size=64k,mode=700") else {
             return;
         };
         let audit = disk.0.join("audit");

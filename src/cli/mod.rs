@@ -235,6 +235,16 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Request, Complaint> {
     }))
 }
 
+/// Whether the log is to be JSON, as far as that can be told from options that may make no sense.
+pub fn asks_for_json_log(arguments: &[OsString]) -> bool {
+    let ours = arguments.split(|word| word == "--").next();
+    let words = ours.map(|ours| split_at_equals(ours.to_vec()));
+    let pairs = words.unwrap_or_default();
+    pairs
+        .windows(2)
+        .any(|pair| pair[0] == "--log-format" && pair[1] == "json")
+}
+
 fn subcommand(words: &mut pico_args::Arguments) -> Result<Option<String>, Complaint> {
     let name = words.subcommand();
     name.map_err(|_| Complaint::usage("the command's name is not UTF-8"))

@@ -298,7 +298,9 @@ pub const COMMANDS: &[Command] = &[
         about: "Looks at all that runbook webhook would need, with the same options: configuration, secrets, Slack\n\
                 and its clock, directory, TLS, port and public address. One line a check: ✓ is well, ! is worth a\n\
                 look, ✗ is broken, with what would help behind an arrow; - could not be looked at. It ends with 1\n\
-                if anything is broken. It changes nothing, and leaves nothing behind.",
+                if anything is broken. It changes nothing, and leaves nothing behind.\n\
+                With --json, a list of objects: check, result (ok, warning, failed or skipped), ok (false where\n\
+                it is broken), message and hint (or null).",
         options: &[
             PORT,
             HOST,

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::io::{Write, stderr};
 
 use serde_json::Value;
 
@@ -13,8 +12,9 @@ use super::wait::Form;
 use crate::approval::{Approval, Damage, Status};
 use crate::cli::Parsed;
 use crate::clock::{self, Timestamp};
-use crate::complaint::{Complaint, Exit, Printable, PrintableJson};
+use crate::complaint::{Complaint, Exit, PrintableJson};
 use crate::config::{Environment, Reach};
+use crate::logging;
 use crate::store::{Listing, Store, StoreError};
 
 /// What is listed.
@@ -51,8 +51,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
             print(&PrintableJson(&text).to_string())?;
             for (name, damage) in &listing.unreadable {
                 let what = unreadable(name, damage);
-                // Whoever wants the array may not want to hear of the rest.
-                let _ = writeln!(stderr(), "runbook: warning: {}", Printable(&what));
+                logging::warn(&what);
             }
         }
     }

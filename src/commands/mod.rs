@@ -26,12 +26,14 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use log::LevelFilter;
+
 use crate::approval::{Approval, ApprovalId, Choice};
 use crate::cli::{self, Request};
 use crate::client::{self, Decided};
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment};
-use crate::logging;
+use crate::logging::{self, Format};
 use desk::{Office, terminal_user};
 
 /// The program: arguments in, exit code out. Complaints go to standard error.
@@ -44,7 +46,14 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> Result<Exit, Complaint> {
-    let parsed = match cli::parse(arguments)? {
+    let json = cli::asks_for_json_log(&arguments);
+    let request = cli::parse(arguments).inspect_err(|_| {
+        // What is wrong with the options is for the log's readers, too.
+        if json {
+            logging::start(LevelFilter::Error, Format::Json);
+        }
+    })?;
+    let parsed = match request {
         Request::Print(text) => {
             print(&text)?;
             return Ok(Exit::Done);

@@ -10,6 +10,7 @@ use crate::cli::Parsed;
 use crate::client::{self, Desk, Waited};
 use crate::complaint::{Complaint, Exit};
 use crate::config::{self, Environment, Reach};
+use crate::logging;
 
 /// Waits, prints, stamps.
 ///
@@ -80,7 +81,7 @@ pub(super) fn tell(desk: &Desk<'_>, approval: &Approval, form: Form) -> Exit {
     });
     // The exit code tells the decision all the same.
     if let Err(complaint) = printed {
-        eprintln!("{complaint}");
+        logging::complain(&complaint);
     }
     if let Err(error) = client::note_agent(desk, approval.id()) {
         log::warn!(approvalId:% = approval.id(), reason:% = error;

@@ -173,6 +173,13 @@ impl Webhook {
                 ),
             ]);
         }
+        if let Some(ends) = self.tls.as_ref().and_then(|tls| tls.ends()) {
+            gauges.push(Gauge {
+                name: "runbook_certificate_not_after_timestamp_seconds",
+                help: "When the certificate that is served ends, in seconds since 1970.",
+                value: ends.unix(),
+            });
+        }
         let content_type = "text/plain; version=0.0.4; charset=utf-8".to_owned();
         Response {
             status: 200,

@@ -76,8 +76,12 @@ impl Tls {
 
     /// Whole days until the certificate ends, negative when it has; `None` when it does not say.
     pub fn days_left(&self) -> Option<i64> {
-        let ends = self.pair.0.now().ends?;
-        Some(days_until(ends, clock::now()))
+        Some(days_until(self.ends()?, clock::now()))
+    }
+
+    /// When the certificate ends; `None` when it does not say.
+    pub(super) fn ends(&self) -> Option<Timestamp> {
+        self.pair.0.now().ends
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

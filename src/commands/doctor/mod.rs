@@ -148,7 +148,7 @@ fn configuration(diagnosis: &Diagnosis) -> Vec<Check> {
     }];
     let unknown = diagnosis.warnings.iter();
     checks.extend(unknown.map(|warning| {
-        Check::bad("configuration key", warning).hint("it means nothing; correct or remove it")
+        Check::notable("configuration key", warning).hint("it means nothing; correct or remove it")
     }));
     checks.push(signing_secret(&diagnosis.secrets));
     checks
