@@ -271,19 +271,24 @@ fn a_click_that_somebody_put_among_those_that_wait_does_not_count() {
     let scene = Scene::new();
     let server = scene.server("");
     write_approval(&scene.dir, &sample("apr-1"));
-    let ballot = json!({
-        "id": "apr-1", "choice": "approve",
-        "voter": { "person": { "id": "U0BOSS", "username": "boss", "name": "Boss" }, "external": false },
-        "route": {}, "may_precede_file": false, "mayPrecedeFile": false,
-        "at": "2999-01-01T00:00:00Z",
-    });
-    let name = format!("{}.1.json", "a".repeat(16));
-    fs::write(scene.dir.join(".ballots").join(&name), ballot.to_string()).unwrap();
+    let put = || {
+        let now = humantime::format_rfc3339(std::time::SystemTime::now()).to_string();
+        let ballot = json!({
+            "id": "apr-1", "choice": "approve",
+            "voter": { "person": { "id": "U0BOSS", "username": "boss", "name": "Boss" }, "external": false },
+            "route": {}, "may_precede_file": false, "mayPrecedeFile": false,
+            "at": now,
+        });
+        let name = format!("{}.1.json", "a".repeat(16));
+        fs::write(scene.dir.join(".ballots").join(name), ballot.to_string()).unwrap();
+    };
+    put();
     server.expect_errors();
     server.wait_for_log("is not signed by this server's key", SOON);
     assert_eq!(scene.stored()["status"], "pending");
     server.terminate();
     // Without a key whoever may write here is believed, so this is no test of nothing.
+    put();
     let unsigned = Server::builder()
         .dir(&scene.dir)
         .slack(&scene.slack)
