@@ -212,3 +212,21 @@ fn the_clock_says_what_has_expired_and_which_signatures_are_of_now() {
     assert_eq!(read_approval(&dir, "apr-hour"), expired);
     assert_eq!(server.get("/health").status, 200);
 }
+
+#[test]
+fn a_click_that_a_dead_server_left_and_that_is_yet_to_come_is_not_decided() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    write_approval(&dir, &sample("apr-1"));
+    fs::create_dir(dir.join(".ballots")).unwrap();
+    let ballot = json!({
+        "id": "apr-1", "choice": "approve", "route": { "responseUrl": slack.response_url("late") },
+        "voter": { "person": { "id": "U1", "username": "u1", "name": "U" }, "external": false },
+        "mayPrecedeFile": false, "at": later(HOUR),
+    });
+    let name = format!(".ballots/{}.1.json", "a".repeat(16));
+    fs::write(dir.join(name), ballot.to_string()).unwrap();
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    server.wait_for_log("A click was not decided in time", SOON);
+    slack.wait_for("response_url", 1, SOON);
+    assert_eq!(read_approval(&dir, "apr-1")["status"], "pending");
+}
