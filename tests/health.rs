@@ -449,3 +449,43 @@ fn the_end_of_the_served_certificate_is_a_number() {
     let plain = Server::builder().start().get("/metrics").text();
     assert!(!plain.contains(series), "{plain}");
 }
+
+#[test]
+fn a_server_among_very_many_files_is_well_before_it_has_counted_them() {
+    /// More than are read within the time for which an answer waits for them.
+    const FILES: usize = 20_000;
+    let dir = Scratch::new();
+    for number in 0..FILES {
+        let id = format!("apr-{number}");
+        let text = sample(&id).to_string();
+        fs::write(dir.join(format!("{id}.json")), text).unwrap();
+    }
+    let server = Server::builder().dir(&dir).start();
+    let early = server.get("/health?verbose").json();
+    assert_eq!(early["counting"], true, "{early}");
+    assert!(early["pendingApprovals"].as_u64().unwrap() < FILES as u64);
+    let numbers = server.get("/metrics").text();
+    let counted = numbers.contains("runbook_pending_approvals ");
+    assert!(
+        counted == numbers.contains(&format!("runbook_pending_approvals {FILES}\n")),
+        "{numbers}"
+    );
+    // Whoever asks plainly gets what the page says, and no more.
+    let plain = server.get("/health").json();
+    assert_eq!(plain["status"], "healthy");
+    assert_eq!(plain.as_object().unwrap().len(), 2, "{plain}");
+    let late = eventually("all files are counted", Duration::from_secs(60), || {
+        let health = server.get("/health?verbose").json();
+        health["counting"].is_null().then_some(health)
+    });
+    assert_eq!(late["pendingApprovals"], FILES);
+    assert_eq!(
+        server.get("/health").text(),
+        format!(r#"{{"status":"healthy","pendingApprovals":{FILES}}}"#)
+    );
+    let numbers = server.get("/metrics").text();
+    assert!(
+        numbers.contains(&format!("runbook_pending_approvals {FILES}\n")),
+        "{numbers}"
+    );
+}

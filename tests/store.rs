@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// How many are pending, once all files are counted.
 fn pending(server: &Server) -> Value {
     loop {
-        let health = server.get("/health").json();
+        let health = server.get("/health?verbose").json();
         if health["counting"].is_null() {
             return health["pendingApprovals"].clone();
         }

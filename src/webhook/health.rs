@@ -65,8 +65,7 @@ fn is_forwarded(request: &Request) -> bool {
 
 impl Webhook {
     /// `{"status":"healthy","pendingApprovals":2}`, and more with `?verbose` for loopback and the
-    /// configured monitors; 503 with reasons when the store cannot be read and written. `"counting":true` means that
-    /// there are at least so many: very many files take a moment to be counted after a start.
+    /// configured monitors; 503 with reasons when the store cannot be read and written.
     pub(super) fn health(&self, request: &Request) -> Response {
         let store = self.effects.store();
         let (census, written) = (store.census(), store.check());
@@ -85,9 +84,6 @@ impl Webhook {
         let census = census.ok();
         if let Some(census) = census {
             body.insert("pendingApprovals".into(), census.pending.into());
-            if census.counting {
-                body.insert("counting".into(), true.into());
-            }
         }
         if !reasons.is_empty() {
             body.insert("reasons".into(), reasons.into());
@@ -97,6 +93,10 @@ impl Webhook {
             let last = self.effects.terms().slack.last_result();
             body.insert("uptime".into(), uptime.into());
             body.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+            // Very many files take a moment to be counted after a start: there are at least so many.
+            if census.is_some_and(|census| census.counting) {
+                body.insert("counting".into(), true.into());
+            }
             body.insert(
                 "effectsOwed".into(),
                 json!(census.map(|census| census.owing)),
@@ -153,8 +153,9 @@ impl Webhook {
                 usize::from(self.stale.now().is_none()),
             ),
         ];
-        // What cannot be counted is left out, and the rest is told all the more.
-        if let Ok(census) = census {
+        // What cannot be counted, or not yet, is left out, and the rest is told all the more: a number that is too
+        // small would be a trough that never was.
+        if let Some(census) = census.ok().filter(|census| !census.counting) {
             gauges.extend([
                 gauge(
                     "runbook_pending_approvals",
