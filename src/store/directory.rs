@@ -35,7 +35,7 @@ const PROOF: Duration = Duration::from_millis(250);
 /// How long a listing goes on before others have their turn.
 const STRETCH: Duration = Duration::from_millis(20);
 /// How long a count waits for a listing to be whole: health is to be told soon after the start, too.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How often it is looked for processes that have died.
 const LOOK: Duration = Duration::from_secs(4);
 
@@ -193,6 +193,8 @@ impl Directory {
 
     /// Removes what dead processes left behind and delivers what they had decided.
     fn clear_up(&self) -> io::Result<()> {
+        let dead = self.dead()?;
+        // Those as well that have left nothing else.
         self.remove_temporaries(&|owner| self.locks.is_dead(owner))?;
         for file in std::fs::read_dir(self.intents())?.filter_map(Result::ok) {
             let name = file.file_name().into_string().unwrap_or_default();
@@ -203,7 +205,8 @@ impl Directory {
         }
         self.audit.clear_up(clock::now());
         self.answers.deliver_late(&self.locks);
-        self.bury_the_dead()
+        self.forget(dead);
+        Ok(())
     }
 
     /// Removes the temporaries of these processes.
@@ -223,18 +226,28 @@ impl Directory {
     /// Removes what dead processes announced themselves with, and their temporaries: commands that were
     /// killed leave them while a server goes on.
     fn bury_the_dead(&self) -> io::Result<()> {
+        let dead = self.dead()?;
+        if !dead.is_empty() {
+            self.remove_temporaries(&|owner| dead.iter().any(|dead| dead == owner))?;
+            self.forget(dead);
+        }
+        Ok(())
+    }
+
+    /// The dead processes that announced themselves here.
+    fn dead(&self) -> io::Result<Vec<String>> {
         let mut owners = self.locks.owners()?;
         owners.retain(|owner| *owner != self.owner && self.locks.is_dead(owner));
-        if owners.is_empty() {
-            return Ok(());
-        }
-        self.remove_temporaries(&|owner| owners.iter().any(|dead| dead == owner))?;
-        for owner in owners {
+        Ok(owners)
+    }
+
+    /// Removes what dead processes announced themselves with, once nothing else of theirs is left.
+    fn forget(&self, dead: Vec<String>) {
+        for owner in dead {
             if !self.ballots.are_owned_by(&owner) {
                 self.locks.forget_if_dead(&owner);
             }
         }
-        Ok(())
     }
 
     /// Looks for dead processes, if that has not been done lately.
