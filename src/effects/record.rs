@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Effects;
@@ -17,6 +18,8 @@ const BATCH: usize = 256;
 /// How long what is to be recorded waits for more, for one sync is enough for all. One click after the other, it
 /// also leaves the disk to the next one.
 const GATHER: Duration = Duration::from_millis(20);
+/// Threads that strike a large batch off the lists.
+const STRIKERS: usize = 4;
 /// The first pause after a failure; each further one adds as much.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long an approval rests that cannot be read or written, so that it holds up no other.
@@ -273,13 +276,36 @@ pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(Approv
         }));
         return undone;
     }
-    for (id, entries) in due {
+    undone.extend(strike(store, &due));
+    undone
+}
+
+/// Strikes what is recorded off the lists. The disk makes several files durable together, so several threads do it.
+fn strike(store: &dyn Store, recorded: &[(&ApprovalId, Vec<Entry>)]) -> Vec<(ApprovalId, Undone)> {
+    let strike_one = |(id, entries): &(&ApprovalId, Vec<Entry>)| {
         let struck = store.update(id, &mut |approval| {
-            approval.settle_records(&entries);
+            approval.settle_records(entries);
             Edit::Strike
         });
-        let failed = struck.err().map(Undone::Approval);
-        undone.extend(failed.map(|undone| (id.clone(), undone)));
-    }
-    undone
+        struck
+            .err()
+            .map(|error| ((*id).clone(), Undone::Approval(error)))
+    };
+    let (first, others) = recorded.split_at(recorded.len().div_ceil(STRIKERS));
+    thread::scope(|scope| {
+        let strike_all = |share: &[_]| share.iter().filter_map(strike_one).collect::<Vec<_>>();
+        let (mut undone, mut threads) = (Vec::new(), Vec::new());
+        for share in others.chunks(first.len().max(1)) {
+            match thread::Builder::new().spawn_scoped(scope, move || strike_all(share)) {
+                Ok(thread) => threads.push(thread),
+                Err(_) => undone.extend(strike_all(share)),
+            }
+        }
+        undone.extend(strike_all(first));
+        for thread in threads {
+            // What a thread that panicked has not struck stays owed, to whoever comes after us.
+            undone.extend(thread.join().unwrap_or_default());
+        }
+        undone
+    })
 }
