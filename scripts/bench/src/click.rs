@@ -37,14 +37,21 @@ pub fn file(folder: &str, first: usize, count: usize) -> String {
 /// The whole request of a click on Approve, signed now or by somebody else.
 pub fn request(number: usize, forged: bool) -> Vec<u8> {
     let body = body(&name(number));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock");
     let timestamp = now.as_secs().to_string();
     let secret: &[u8] = if forged { b"another" } else { SECRET };
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
     for part in [b"v0:", timestamp.as_bytes(), b":", body.as_bytes()] {
         mac.update(part);
     }
-    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature: String = mac
+        .finalize()
+        .into_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let head = format!(
         "POST /slack/interactions HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Slackbot 1.0 (+https://api.slack.com/robots)\r\n\
          Accept-Encoding: gzip,deflate\r\nAccept: application/json,*/*\r\n\
@@ -57,13 +64,17 @@ pub fn request(number: usize, forged: bool) -> Vec<u8> {
 
 /// The form. The fixture's `response_url` is left out: without a bot token it would be called.
 fn body(name: &str) -> String {
-    let lines = PAYLOAD.lines().filter(|line| !line.contains("\"response_url\""));
+    let lines = PAYLOAD
+        .lines()
+        .filter(|line| !line.contains("\"response_url\""));
     let payload: String = lines.map(str::trim).collect();
     let payload = payload.replace("apr-abc123", name);
     let mut form = String::from("payload=");
     for byte in payload.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => form.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                form.push(char::from(byte))
+            }
             b' ' => form.push('+'),
             _ => form += &format!("%{byte:02X}"),
         }

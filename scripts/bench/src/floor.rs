@@ -23,7 +23,10 @@ pub fn fsync(folder: &str, threads: usize, seconds: f64) -> String {
     let started = Instant::now();
     let count: usize = thread::scope(|scope| {
         let run = |number: usize| {
-            let (temporary, file) = (folder.join(format!(".floor-{number}")), folder.join(format!("floor-{number}")));
+            let (temporary, file) = (
+                folder.join(format!(".floor-{number}")),
+                folder.join(format!("floor-{number}")),
+            );
             let mut count = 0;
             while Instant::now() < end {
                 replace(folder, &temporary, &file);
@@ -32,21 +35,32 @@ pub fn fsync(folder: &str, threads: usize, seconds: f64) -> String {
             fs::remove_file(file).expect("remove");
             count
         };
-        let threads: Vec<_> = (0..threads).map(|number| scope.spawn(move || run(number))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread")).sum()
+        let threads: Vec<_> = (0..threads)
+            .map(|number| scope.spawn(move || run(number)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread"))
+            .sum()
     });
     let rate = count as f64 / started.elapsed().as_secs_f64();
     format!("{{\"rate\":{rate:.1},\"count\":{count}}}")
 }
 
 fn replace(folder: &Path, temporary: &Path, file: &Path) {
-    let mut made =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).expect("make a temporary");
+    let mut made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(temporary)
+        .expect("make a temporary");
     made.write_all(&DOCUMENT).expect("write");
     made.sync_all().expect("fsync");
     drop(made);
     fs::rename(temporary, file).expect("rename");
-    File::open(folder).and_then(|folder| folder.sync_all()).expect("fsync of the directory");
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .expect("fsync of the directory");
 }
 
 /// Answers every request with the same 200, a thread for each connection. It looks for nothing but the end of a
@@ -81,14 +95,18 @@ pub fn tls(certificate: &str, key: &str) -> String {
     let chain = CertificateDer::pem_file_iter(certificate).expect("the certificate");
     let chain: Vec<_> = chain.collect::<Result<_, _>>().expect("the certificate");
     let key = PrivateKeyDer::from_pem_file(key).expect("the key");
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a pair");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a pair");
     let config = Arc::new(config);
     serve(move |client| {
         let session = ServerConnection::new(Arc::clone(&config)).expect("a session");
         let mut stream = StreamOwned::new(session, client);
         let mut buffer = Vec::new();
         if read_request(&mut stream, &mut buffer) {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}");
             stream.conn.send_close_notify();
             let _ = stream.flush();
         }
@@ -104,11 +122,15 @@ fn listen() -> TcpListener {
 fn serve(client: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
     let listener = listen();
     loop {
-        let Ok((socket, _)) = listener.accept() else { continue };
+        let Ok((socket, _)) = listener.accept() else {
+            continue;
+        };
         let client = client.clone();
         let _ = socket.set_nodelay(true);
         // As small as the stacks that it is compared with.
-        let _ = thread::Builder::new().stack_size(1 << 18).spawn(move || client(socket));
+        let _ = thread::Builder::new()
+            .stack_size(1 << 18)
+            .spawn(move || client(socket));
     }
 }
 
@@ -139,7 +161,8 @@ pub fn content_length(head: &[u8]) -> usize {
     let head = String::from_utf8_lossy(head);
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())?
     });
     length.unwrap_or(0)
 }

@@ -37,7 +37,10 @@ impl Plan {
     fn take(&self) -> Option<&[u8]> {
         match self.end {
             Some(end) => (Instant::now() < end).then_some(&self.requests[0][..]),
-            None => self.requests.get(self.next.fetch_add(1, Ordering::Relaxed)).map(Vec::as_slice),
+            None => self
+                .requests
+                .get(self.next.fetch_add(1, Ordering::Relaxed))
+                .map(Vec::as_slice),
         }
     }
 }
@@ -102,14 +105,24 @@ pub fn load(what: &str, port: u16, connections: usize, words: &[&str]) -> String
     let (requests, seconds) = match (what, words) {
         ("clicks", [first, count]) => {
             let first: usize = number(first);
-            ((first..first + number::<usize>(count)).map(|each| click::request(each, false)).collect(), None)
+            (
+                (first..first + number::<usize>(count))
+                    .map(|each| click::request(each, false))
+                    .collect(),
+                None,
+            )
         }
         ("forged", [seconds]) => (vec![click::request(0, true)], Some(number(seconds))),
-        (_, [seconds]) => (vec![b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()], Some(number(seconds))),
+        (_, [seconds]) => (
+            vec![b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()],
+            Some(number(seconds)),
+        ),
         _ => panic!("see the top of src/load.rs"),
     };
     let config = root.map(|root| Arc::new(tls(root)));
-    let mut clients: Vec<Client> = (0..connections).map(|_| Client::connect(port, config.clone())).collect();
+    let mut clients: Vec<Client> = (0..connections)
+        .map(|_| Client::connect(port, config.clone()))
+        .collect();
     let started = Instant::now();
     let plan = Plan {
         requests,
@@ -118,8 +131,14 @@ pub fn load(what: &str, port: u16, connections: usize, words: &[&str]) -> String
     };
     let tallies: Vec<Tally> = thread::scope(|scope| {
         let share = clients.len().div_ceil(THREADS);
-        let threads: Vec<_> = clients.chunks_mut(share).map(|share| scope.spawn(|| drive(share, &plan))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+        let threads: Vec<_> = clients
+            .chunks_mut(share)
+            .map(|share| scope.spawn(|| drive(share, &plan)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread"))
+            .collect()
     });
     report(started.elapsed(), tallies)
 }
@@ -148,7 +167,8 @@ fn drive(clients: &mut [Client], plan: &Plan) -> Tally {
                 if answer.is_last {
                     *client = Client::connect(client.port, client.config.take());
                     let data = epoll::EventData::new_u64(index as u64);
-                    epoll::add(&poll, client.stream.socket(), data, epoll::EventFlags::IN).expect("epoll");
+                    epoll::add(&poll, client.stream.socket(), data, epoll::EventFlags::IN)
+                        .expect("epoll");
                 }
                 busy -= usize::from(!client.go_on(plan));
             }
@@ -160,7 +180,9 @@ fn drive(clients: &mut [Client], plan: &Plan) -> Tally {
 impl Client {
     /// Sends the next request, if there is one.
     fn go_on(&mut self, plan: &Plan) -> bool {
-        let Some(request) = plan.take() else { return false };
+        let Some(request) = plan.take() else {
+            return false;
+        };
         self.sent = Instant::now();
         self.stream.send(request);
         true
@@ -170,17 +192,27 @@ impl Client {
     fn take_in(&mut self) -> Option<Answer> {
         let mut chunk = [0; 4096];
         match self.stream.read(&mut chunk) {
-            Ok(0) => panic!("the server has closed a connection: {:?}", String::from_utf8_lossy(&self.received)),
+            Ok(0) => panic!(
+                "the server has closed a connection: {:?}",
+                String::from_utf8_lossy(&self.received)
+            ),
             Ok(read) => self.received.extend_from_slice(&chunk[..read]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
             Err(error) => panic!("the server has dropped a connection: {error}"),
         }
-        let head = self.received.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = self
+            .received
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")?
+            + 4;
         if self.received.len() < head + floor::content_length(&self.received[..head]) {
             return None;
         }
         let status = String::from_utf8_lossy(&self.received[9..12]).into_owned();
-        let is_last = self.received.windows(17).any(|bytes| bytes == b"Connection: close");
+        let is_last = self
+            .received
+            .windows(17)
+            .any(|bytes| bytes == b"Connection: close");
         self.received.clear();
         Some(Answer { status, is_last })
     }
@@ -194,22 +226,39 @@ impl Client {
         };
         if let Stream::Tls(stream) = &mut stream {
             while stream.conn.is_handshaking() {
-                stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+                stream
+                    .conn
+                    .complete_io(&mut stream.sock)
+                    .expect("a handshake");
             }
         }
         stream.socket().set_nonblocking(true).expect("a socket");
-        Self { port, config, stream, received: Vec::new(), sent: Instant::now() }
+        Self {
+            port,
+            config,
+            stream,
+            received: Vec::new(),
+            sent: Instant::now(),
+        }
     }
 }
 
 fn session(config: &Arc<ClientConfig>) -> ClientConnection {
-    ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost").expect("a name")).expect("a session")
+    ClientConnection::new(
+        Arc::clone(config),
+        ServerName::try_from("localhost").expect("a name"),
+    )
+    .expect("a session")
 }
 
 fn tls(root: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(root).expect("a root")).expect("a root");
-    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    roots
+        .add(CertificateDer::from_pem_file(root).expect("a root"))
+        .expect("a root");
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     config.resumption = Resumption::disabled();
     config
 }
@@ -223,9 +272,17 @@ fn report(took: Duration, tallies: Vec<Tally>) -> String {
         }
     }
     all.micros.sort_unstable();
-    let at = |part: usize| all.micros.get((all.micros.len() * part / 1000).min(all.micros.len() - 1)).copied();
+    let at = |part: usize| {
+        all.micros
+            .get((all.micros.len() * part / 1000).min(all.micros.len() - 1))
+            .copied()
+    };
     let ms = |part| f64::from(at(part).unwrap_or(0)) / 1000.0;
-    let statuses: Vec<String> = all.statuses.iter().map(|(status, count)| format!("\"{status}\":{count}")).collect();
+    let statuses: Vec<String> = all
+        .statuses
+        .iter()
+        .map(|(status, count)| format!("\"{status}\":{count}"))
+        .collect();
     format!(
         "{{\"rate\":{:.1},\"count\":{},\"seconds\":{:.3},\"p50\":{:.3},\"p99\":{:.3},\"worst\":{:.3},\"statuses\":{{{}}}}}",
         all.micros.len() as f64 / took.as_secs_f64(),
@@ -252,17 +309,27 @@ pub fn handshakes(port: u16, threads: usize, seconds: f64, root: &str) -> String
                 socket.set_nodelay(true).expect("a socket");
                 let mut stream = StreamOwned::new(session(&config), socket);
                 stream
-                    .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .write_all(
+                        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                    )
                     .expect("send a request");
                 let mut answer = Vec::new();
                 stream.read_to_end(&mut answer).expect("an answer");
-                tally.micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
-                *tally.statuses.entry(String::from_utf8_lossy(&answer[9..12]).into_owned()).or_default() += 1;
+                tally
+                    .micros
+                    .push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                *tally
+                    .statuses
+                    .entry(String::from_utf8_lossy(&answer[9..12]).into_owned())
+                    .or_default() += 1;
             }
             tally
         };
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread"))
+            .collect()
     });
     report(started.elapsed(), tallies)
 }

@@ -25,7 +25,9 @@ fn main() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let line = match words.as_slice() {
         ["file", folder, first, count] => click::file(folder, number(first), number(count)),
-        ["fsync", folder, threads, seconds] => floor::fsync(folder, number(threads), number(seconds)),
+        ["fsync", folder, threads, seconds] => {
+            floor::fsync(folder, number(threads), number(seconds))
+        }
         ["echo", answer] => floor::echo(answer),
         ["hang"] => floor::hang(),
         ["tls", certificate, key] => floor::tls(certificate, key),
@@ -33,9 +35,12 @@ fn main() {
             load::handshakes(number(port), number(threads), number(seconds), root)
         }
         ["start", port, "--", command @ ..] => start::start(number(port), command),
-        [what @ ("clicks" | "forged" | "health"), port, connections, rest @ ..] => {
-            load::load(what, number(port), number(connections), rest)
-        }
+        [
+            what @ ("clicks" | "forged" | "health"),
+            port,
+            connections,
+            rest @ ..,
+        ] => load::load(what, number(port), number(connections), rest),
         _ => {
             eprintln!("runbook-bench: see the top of src/main.rs");
             exit(2);

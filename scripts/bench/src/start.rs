@@ -35,13 +35,19 @@ pub fn start(port: u16, command: &[&str]) -> String {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let first = first.expect("an answer");
     let (listed, answer) = listed.expect("a whole answer");
-    format!("{{\"first\":{:.3},\"listed\":{:.3},\"answer\":{answer}}}", ms(first), ms(listed))
+    format!(
+        "{{\"first\":{:.3},\"listed\":{:.3},\"answer\":{answer}}}",
+        ms(first),
+        ms(listed)
+    )
 }
 
 /// The body of an answer, once there is one.
 fn ask(port: u16) -> Option<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    socket.write_all(b"GET /health?verbose HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    socket
+        .write_all(b"GET /health?verbose HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .ok()?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).ok()?;
     Some(answer.split_once("\r\n\r\n")?.1.to_owned())
