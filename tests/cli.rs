@@ -1,6 +1,7 @@
 //! The command line, the environment and the configuration file, and what an operator is told about them.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStringExt;
@@ -653,11 +654,11 @@ fn a_file_that_grows_without_end_is_refused_at_once() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..20 {
         let below = vec![format!("*a{}", level - 1); 10].join(", ");
-        bomb += &format!("a{level}: &a{level} [{below}]\n");
+        let _ = writeln!(bomb, "a{level}: &a{level} [{below}]");
     }
     let mut ladder = String::from("a0: &a0 []\n");
     for level in 1..100 {
-        ladder += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        let _ = writeln!(ladder, "a{level}: &a{level} [*a{}]", level - 1);
     }
     let deep = format!("a: {}{}\n", "[".repeat(100), "]".repeat(100));
     for (yaml, said) in [
