@@ -548,6 +548,7 @@ fn no_text_however_long_or_hostile_keeps_a_message_from_slack_or_pings_anybody()
         "\u{0}\u{1b}[31m\r\n",
         "\n",
         " ",
+        "\\\"",
         ":wave: @channel",
     ]
     .into_iter()
@@ -558,7 +559,6 @@ fn no_text_however_long_or_hostile_keeps_a_message_from_slack_or_pings_anybody()
         let mut hostile = json!({ "args": { (long.clone()): long, "list": [{ "k": long }] },
             "command": [long], "slackChannel": format!("C0ROOM{n}") });
         for field in [
-            "operation",
             "description",
             "resource",
             "estimatedImpact",
@@ -569,6 +569,8 @@ fn no_text_however_long_or_hostile_keeps_a_message_from_slack_or_pings_anybody()
         ] {
             hostile[field] = long.clone().into();
         }
+        // Blanks alone would be no operation.
+        hostile["operation"] = format!("scale {long}").into();
         write_approval(&dir, &request(&id, &hostile));
         shown(&dir, &id);
         let post = slack.calls_of(POST).pop().unwrap();

@@ -179,7 +179,8 @@ fn escape_word(word: &str) -> String {
             '^' => escaped += "\\(ha",
             '~' => escaped += "\\(ti",
             '…' => escaped += "...",
-            c => escaped.push(c),
+            c if c.is_ascii() => escaped.push(c),
+            c => drop(write!(escaped, "\\[u{:04X}]", u32::from(c))),
         }
     }
     escaped
@@ -193,6 +194,7 @@ mod tests {
     fn no_line_of_text_is_a_request_and_every_sign_is_what_it_was() {
         assert_eq!(escape(".x 'y --z"), r"\&.x \(aqy \-\-z");
         assert_eq!(escape(r"a\b ~`^"), r"a\eb \(ti\(ga\(ha");
+        assert_eq!(escape("✓"), r"\[u2713]");
         let long = format!("{} .y", "x".repeat(75));
         assert!(escape(&long).ends_with("x\n\\&.y"));
         assert!(verbatim(&long).ends_with("x \\\n\\&.y"));

@@ -375,7 +375,7 @@ pub const COMMANDS: &[Command] = &[
         variables: &[],
         examples: &[
             "runbook health",
-            "*/5 * * * *  runbook health --quiet --port 443 --cert-days 14 --max-pending 20",
+            "*/5 * * * * runbook health --quiet --port 443 --cert-days 14 --max-pending 20",
             "runbook health --url https://runbook.example.com --cert-days 14",
         ],
         exits: PLAIN,

@@ -134,11 +134,17 @@ impl Interaction {
     }
 }
 
-/// Whether a form says that Slack is only checking the certificate. Such a form is not signed. Nothing is decoded:
-/// it is asked of every click, and of whatever strangers send.
+/// Whether a form says that Slack is only checking the certificate. Such a form is not signed. It is asked of every
+/// click and of whatever strangers send, so fields that are too long for it are not decoded.
 pub fn is_ssl_check(body: &[u8]) -> bool {
-    let mut fields = body.split(|byte| *byte == b'&');
-    fields.any(|field| field == b"ssl_check=1")
+    // Every byte of `ssl_check=1` may be written with three.
+    const LONGEST: usize = 3 * "ssl_check=1".len();
+    let mut fields = body
+        .split(|byte| *byte == b'&')
+        .filter(|field| field.len() <= LONGEST);
+    fields.any(|field| {
+        form_urlencoded::parse(field).any(|(key, value)| key == "ssl_check" && value == "1")
+    })
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! Text as Slack wants it: escaped, cut to its limits, and as the objects of Block Kit.
 //!
-//! Block Kit's limits count characters after `&`, `<` and `>` have become entities. mrkdwn cannot
+//! Block Kit's limits count characters after `&`, `<` and `>` have become entities; what all blocks of a message may
+//! have together is reported to be counted of their JSON, so a quote or a line's end counts twice. mrkdwn cannot
 //! escape backticks, `*` or `_`, so what came from a file or a person stands in `plain_text` or in
 //! a preformatted block, where nothing is markup; mrkdwn has only our own words, checked ids and, for
 //! who is no Slack user, an escaped name. Source: <https://docs.slack.dev/reference/block-kit/blocks>
@@ -78,7 +79,7 @@ fn entity(c: char) -> Option<&'static str> {
 }
 
 /// Foreign text, with what would turn the direction of writing shown as it is written, cut so that it
-/// has at most `limit` characters once escaped, `…` included.
+/// has at most `limit` characters, `…` included, whichever way Slack counts them.
 pub(super) fn cut(text: &str, limit: usize) -> String {
     let mut legible = String::with_capacity(text.len());
     for c in text.chars() {
@@ -88,7 +89,15 @@ pub(super) fn cut(text: &str, limit: usize) -> String {
             legible.push(c);
         }
     }
-    shorten(&legible, limit, |c| entity(c).map_or(1, str::len))
+    shorten(&legible, limit, width)
+}
+
+/// The most that Slack may count a character as: as an entity, or escaped in JSON.
+fn width(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\t' => 2,
+        _ => entity(c).map_or(1, str::len),
+    }
 }
 
 /// Cuts text that is escaped already; an entity in the middle of the cut goes whole.
@@ -129,6 +138,8 @@ mod tests {
         assert_eq!(cut("abcd", 3), "ab…");
         assert_eq!(cut("a<b", 3), "a…");
         assert_eq!(cut("ééé", 2), "é…");
+        assert_eq!(cut("a\n\"b", 6), "a\n\"b");
+        assert_eq!(cut("a\n\"b", 5), "a\n…");
         assert_eq!(cut("a\u{202e}b\nc", 99), "a\\u{202e}b\nc");
         assert_eq!(cut_escaped("ab&amp;cd", 5), "ab…");
         assert_eq!(cut_escaped("ab&amp;cd", 8), "ab&amp;…");
