@@ -8,7 +8,7 @@ use super::{COMMANDS, Command, Kind, Operand, Opt, options};
 /// The shells that [`completion`] speaks to.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
-/// The script for a shell; `None` when it is none of [`SHELLS`].
+/// The script for a shell; `None` when it is none of `SHELLS`.
 pub fn completion(shell: &str) -> Option<String> {
     match shell {
         "bash" => Some(bash()),

@@ -34,9 +34,9 @@ pub enum Failure {
     Status(u16),
     /// HTTP 200 with `"ok": false` and this error.
     NotOk(&'static str),
-    /// No answer until [`StandIn::recover`] or drop, which close the connection.
+    /// No answer until `StandIn::recover` or drop, which close the connection.
     Hang,
-    /// What Slack would have answered, but not before [`StandIn::recover`].
+    /// What Slack would have answered, but not before `StandIn::recover`.
     Late,
     /// HTTP 200 with a page of HTML.
     Garbage,
