@@ -45,6 +45,7 @@ mod man;
 mod manifest;
 mod mentions;
 mod mutations;
+mod naming;
 mod operations;
 mod policy;
 mod readme;
