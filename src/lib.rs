@@ -9,9 +9,16 @@
 //! 5. [`store`] holds the lock and makes the decision durable.
 //! 6. [`effects`] carries out what follows: the message is updated, the clicker is told.
 //!
-//! `demo` plays Slack before all this, for people and for tests.
+//! Beside that way:
 //!
-//! Imports go down this list only; `tests/layout.rs` checks it.
+//! * [`client`] is the asking side: ask, wait, run, decide from the terminal. Other programs may call it.
+//! * `demo` plays Slack before all this, for people and for tests.
+//! * [`probe`] asks a running server, for `runbook health` and `doctor`, and [`certificate`] reads what it shows.
+//! * [`outgoing`] makes our own HTTP calls, to Slack and to agents.
+//! * [`complaint`] is what an operator is told, [`logging`] and [`metrics`] what happened.
+//! * [`clock`] and [`random`] are the only ways to the time and to chance; [`live`] is a value that a reload replaces.
+//!
+//! Imports go down only, from the floors that `tests/layout.rs` lists.
 
 pub mod approval;
 pub mod certificate;
