@@ -549,6 +549,7 @@ fn no_text_however_long_or_hostile_keeps_a_message_from_slack_or_pings_anybody()
         "\n",
         " ",
         "\\\"",
+        "e\u{301}/",
         ":wave: @channel",
     ]
     .into_iter()

@@ -194,7 +194,7 @@ fn the_longest_request_with_the_most_people_is_no_more_than_slack_takes() {
     };
     let server = server(&dir, &slack, &policy);
     let posted = drop_in(&dir, &slack, &most);
-    blocks_say(&posted, "U0PERSON137 and 62 more");
+    blocks_say(&posted, "U0PERSON152 and 47 more");
     blocks_say(&posted, "100 approvals needed");
     blocks_say(&posted, &format!("<!subteam^{}>", mention[19]));
     let stored = settled(&dir, "apr-1");

@@ -11,7 +11,7 @@ use super::web_api::{not_ok, refused};
 const TEXT: usize = 40_000;
 /// Characters of all blocks of a message together. Slack documents no such limit and counts more than the texts: 13,297
 /// characters passed in one block, and with a divider fewer; 11,341 in many small blocks did not. So all of their JSON
-/// counts here. Sources: <https://github.com/slackapi/bolt-js/issues/2509> and
+/// counts here, escaped as much as JSON may be. Sources: <https://github.com/slackapi/bolt-js/issues/2509> and
 /// <https://github.com/slackapi/bolt-js/issues/2867>
 const BLOCKS: usize = 13_000;
 
@@ -40,10 +40,18 @@ pub(super) fn check_message(body: &Value) -> Result<(), Value> {
     if !review.problems.is_empty() {
         return Err(refused("invalid_blocks", &review.problems));
     }
-    if length(&body["blocks"].to_string(), Markup::Mrkdwn) > BLOCKS {
+    if json_length(&body["blocks"].to_string()) > BLOCKS {
         return Err(not_ok("msg_blocks_too_long"));
     }
     Ok(())
+}
+
+/// The longest that Slack may make of this JSON: `\u4e00`, `\/`, and entities.
+fn json_length(json: &str) -> usize {
+    let slashes = json.matches('/').count();
+    let ascii = length(json, Markup::Plain) + slashes;
+    let others = json.chars().filter(|c| !c.is_ascii());
+    others.fold(ascii, |sum, c| sum + 6 * c.len_utf16() - 1)
 }
 
 /// Bytes of a view's JSON, which Slack may write with escapes: `\u4e00`.
@@ -74,6 +82,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::approval::{
+        Approval, ApprovalId, GroupId, LevelRule, Policy, Refusal, Route, Status, UserId,
+    };
+    use crate::slack::dialog::{Subject, ask_why};
+    use crate::slack::message::{Asking, Message, Occasion};
+    use crate::slack::notice::{Notice, private};
+    use crate::slack::text::Mention;
+    use crate::slack::{home, mention};
 
     fn text(count: usize) -> Value {
         json!({ "type": "plain_text", "text": "x".repeat(count) })
@@ -144,6 +160,173 @@ mod tests {
         assert_eq!(escaped("plain_text", "&".repeat(600)), Ok(()));
         assert!(escaped("plain_text", "&".repeat(601)).is_err());
         assert_eq!(escaped("mrkdwn", "&amp;".repeat(600)), Ok(()));
+    }
+
+    /// A critical request with every text as long and as hostile as can be, and with these fields.
+    fn hostile(piece: &str, changes: &Value) -> Approval {
+        let long = piece.repeat(4500);
+        let id = "a".repeat(64);
+        let vote = |n: usize| {
+            json!({ "decision": "approve", "at": "2024-01-15T15:30:45Z",
+            "by": { "id": format!("cli:{n}{}", piece.repeat(400)), "username": "x", "name": "x" } })
+        };
+        let votes: Vec<Value> = (0..30).map(vote).collect();
+        let mut all = json!({ "id": id, "operation": format!("x{long}"), "riskLevel": "critical",
+            "status": "pending", "expiresAt": "2999-01-15T15:30:45Z", "decisions": votes,
+            "decidedBy": { "id": format!("cli:{long}"), "username": long, "name": long },
+            "command": ["sh", "-c", long], "args": { "a": long } });
+        for field in [
+            "description",
+            "resource",
+            "estimatedImpact",
+            "requestedBy",
+            "investigationId",
+            "rollbackCommand",
+            "directory",
+            "reason",
+            "executionError",
+        ] {
+            all[field] = long.clone().into();
+        }
+        let all = all.as_object_mut().unwrap();
+        for (name, value) in changes.as_object().unwrap() {
+            match value {
+                Value::Null => drop(all.shift_remove(name)),
+                value => drop(all.insert(name.clone(), value.clone())),
+            }
+        }
+        let id = ApprovalId::parse(&id).unwrap();
+        Approval::parse(&id, Value::from(all.clone()).to_string().as_bytes()).unwrap()
+    }
+
+    /// What names as many as a configuration may, and more.
+    fn crowd() -> (Policy, Vec<Mention>) {
+        let id = |letter: char, n: usize| format!("{letter}{n:031}");
+        let rule = LevelRule {
+            users: (0..40).filter_map(|n| UserId::parse(&id('U', n))).collect(),
+            groups: (0..40)
+                .filter_map(|n| GroupId::parse(&id('S', n)))
+                .collect(),
+            min_approvals: 40,
+            ..LevelRule::default()
+        };
+        let policy = Policy {
+            levels: [rule.clone(), rule.clone(), rule.clone(), rule],
+            ..Policy::default()
+        };
+        let mention = (0..20).filter_map(|n| Mention::parse(&id('S', n)));
+        (policy, mention.collect())
+    }
+
+    #[test]
+    fn every_message_in_every_state_passes_whatever_its_texts_are() {
+        let (named, mention) = crowd();
+        let mut open = Policy::default();
+        open.levels[3].min_approvals = 40;
+        for piece in [
+            "x", "x\n", "\"", "\\", "<&>", "\u{1}", "/", "é", "一", "🔥", "e\u{301}", "\u{202e}",
+        ] {
+            let mut asked = Vec::new();
+            let pending = hostile(piece, &json!({ "reason": null }));
+            for policy in [&named, &open] {
+                let asking = Asking {
+                    policy,
+                    mention: &mention,
+                };
+                asked.push(Message::request(&pending, asking, Occasion::Posted));
+                asked.push(Message::request(&pending, asking, Occasion::Updated));
+            }
+            let voted = asked[3]
+                .blocks
+                .iter()
+                .any(|block| block.to_string().contains("of 40)"));
+            assert!(voted, "{piece:?}");
+            asked.push(Message::reminder(&pending, &mention));
+            asked.push(Message::retired(&pending));
+            asked.push(mention::status(&pending));
+            let many: Vec<Approval> = std::iter::repeat_n(pending.clone(), 25).collect();
+            asked.push(mention::pending(&many));
+            for status in ["approved", "denied", "expired", "cancelled"] {
+                let time = "2024-01-15T15:30:45Z";
+                for executed in [Value::Null, time.into()] {
+                    let fields =
+                        json!({ "status": status, "decidedAt": time, "executedAt": executed });
+                    let decided = hostile(piece, &fields);
+                    asked.extend([Message::outcome(&decided), mention::status(&decided)]);
+                }
+            }
+            for (n, message) in asked.iter().enumerate() {
+                let body = json!({ "text": message.text, "blocks": message.blocks });
+                assert_eq!(check_message(&body), Ok(()), "{piece:?} {n}");
+            }
+            assert_eq!(
+                check_view("home", &home::view(&many[..1])),
+                Ok(()),
+                "{piece:?}"
+            );
+            let subject = Subject {
+                id: pending.id().clone(),
+                route: Route::default(),
+                seen: Some(pending.digest()),
+                may_precede_file: true,
+            };
+            let dialog = ask_why(&subject, Some(pending.operation()));
+            assert_eq!(check_view("modal", &dialog), Ok(()), "{piece:?}");
+            let late = Refusal::Final {
+                status: Status::Denied,
+                by: pending.decided_by(),
+                at: None,
+            };
+            let word = private(&Notice::Refused(&late));
+            assert_eq!(check_message(&json!({ "text": word })), Ok(()), "{piece:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_may_be_asked_for_is_shown_whole_beside_all_else() {
+        let (policy, mention) = crowd();
+        let asking = Asking {
+            policy: &policy,
+            mention: &mention,
+        };
+        for (piece, shown) in [
+            ("x", 3999),
+            ("'", 2001),
+            ("<", 1000),
+            ("é", 1160),
+            ("🔥", 580),
+        ] {
+            let command = |count| json!({ "command": piece.repeat(count), "reason": null });
+            let fits = hostile("🔥", &command(shown));
+            assert!(Message::has_room_for_command(&fits), "{piece}");
+            assert!(!Message::has_room_for_command(&hostile(
+                "🔥",
+                &command(4001)
+            )));
+            for occasion in [Occasion::Posted, Occasion::Updated] {
+                let message = Message::request(&fits, asking, occasion);
+                let blocks = Value::from(message.blocks);
+                let whole = format!("\"{}\"", piece.repeat(shown));
+                assert!(blocks.to_string().contains(&whole), "{piece}");
+                assert_eq!(
+                    check_message(&json!({ "blocks": blocks })),
+                    Ok(()),
+                    "{piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_way_back_is_shown_whole_where_there_is_room() {
+        let long = "r".repeat(3900);
+        let document = json!({ "id": "apr-1", "operation": "scale", "status": "approved",
+            "command": ["x".repeat(3900)], "rollbackCommand": long });
+        let id = ApprovalId::parse("apr-1").unwrap();
+        let approval = Approval::parse(&id, document.to_string().as_bytes()).unwrap();
+        let blocks = Value::from(Message::outcome(&approval).blocks);
+        assert!(blocks.to_string().contains(&long));
+        assert_eq!(check_message(&json!({ "blocks": blocks })), Ok(()));
     }
 
     #[test]

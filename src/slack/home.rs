@@ -6,8 +6,9 @@
 use serde_json::{Value, json};
 
 use super::message::{buttons, details, header};
+use super::room::{Room, fit};
 use super::text::plain;
-use crate::approval::Approval;
+use crate::approval::{Approval, Digest};
 
 /// Blocks of a view.
 const BLOCKS: usize = 100;
@@ -42,9 +43,14 @@ pub fn view(approvals: &[Approval]) -> Value {
 }
 
 fn request(approval: &Approval) -> Vec<Value> {
+    let shown = approval.digest();
+    fit(|room| request_in(room, approval, shown), |blocks| blocks)
+}
+
+fn request_in(room: Room, approval: &Approval, shown: Digest) -> Vec<Value> {
     let mut blocks = Vec::new();
-    details(approval, &mut blocks, &mut Vec::new());
-    blocks.push(buttons(approval));
+    details(approval, room, &mut blocks, &mut Vec::new());
+    blocks.push(buttons(approval, shown, room));
     blocks.push(json!({ "type": "divider" }));
     blocks
 }

@@ -4,12 +4,13 @@
 use serde_json::json;
 
 use super::message::{Message, colour, heading, progress};
-use super::text::{cut, escape, plain};
+use super::room::Room;
+use super::text::{escape, plain};
 use crate::approval::{Approval, ApprovalId, Person, Status, UserId};
 
 /// How many requests one answer lists.
 const MOST: usize = 20;
-/// Characters of an operation in a list; twenty must stay below the 13,000 of a message.
+/// Characters of an operation in a list.
 const OPERATION: usize = 200;
 /// Characters of who asked or decided.
 const WHO: usize = 150;
@@ -73,12 +74,16 @@ pub fn help() -> Message {
 
 /// The requests that are pending in a channel, in this order; beyond the first, they are counted.
 pub fn pending(approvals: &[Approval]) -> Message {
+    Message::fit(|room| pending_in(room, approvals))
+}
+
+fn pending_in(room: Room, approvals: &[Approval]) -> Message {
     let mut lines = vec![match approvals.len() {
         0 => "Nothing is pending in this channel.".to_owned(),
         1 => "One request is pending in this channel.".to_owned(),
         count => format!("{count} requests are pending in this channel."),
     }];
-    lines.extend(approvals.iter().take(MOST).map(line));
+    lines.extend(approvals.iter().take(MOST).map(|one| line(room, one)));
     if let Some(rest @ 1..) = approvals.len().checked_sub(MOST) {
         lines.push(format!("{rest} more are not shown here."));
     }
@@ -91,19 +96,23 @@ pub fn pending(approvals: &[Approval]) -> Message {
 
 /// Where a request stands.
 pub fn status(approval: &Approval) -> Message {
+    Message::fit(|room| status_in(room, approval))
+}
+
+fn status_in(room: Room, approval: &Approval) -> Message {
     let (title, verb) = heading(approval.status());
-    let mut lines = vec![title.to_owned(), line(approval)];
+    let mut lines = vec![title.to_owned(), line(room, approval)];
     if let (Some(verb), Some(by)) = (verb, approval.decided_by()) {
-        lines.push(cut(&format!("{verb} by: {}", who(&by)), WHO));
+        lines.push(room.cut(&format!("{verb} by: {}", who(&by)), WHO));
     }
     if let Some(at) = approval.decided_at() {
         lines.push(format!("Time: {}", at.for_people()));
     }
     if let Some(reason) = approval.text("reason") {
-        lines.push(cut(&format!("Reason: {reason}"), REASON));
+        lines.push(room.cut(&format!("Reason: {reason}"), REASON));
     }
     match approval.status() {
-        Status::Approved => lines.push(cut(&progress(approval.run()), WHO)),
+        Status::Approved => lines.push(room.cut(&progress(approval.run()), WHO)),
         Status::Pending => lines.push("Nobody has decided it yet.".to_owned()),
         Status::Denied | Status::Expired | Status::Cancelled => {}
     }
@@ -117,17 +126,17 @@ pub fn unknown() -> Message {
 }
 
 /// A request in two lines.
-fn line(approval: &Approval) -> String {
+fn line(room: Room, approval: &Approval) -> String {
     let risk = approval.risk();
     let mut line = format!(
         "{}: {}\n{} {}",
         approval.id(),
-        cut(approval.operation(), OPERATION),
+        room.cut(approval.operation(), OPERATION),
         risk.word().to_uppercase(),
         colour(risk)
     );
     if let Some(asked) = approval.text("requestedBy") {
-        line += &cut(&format!(", asked by {asked}"), WHO);
+        line += &room.cut(&format!(", asked by {asked}"), WHO);
     }
     if let (Status::Pending, Some(expiry)) = (approval.status(), approval.expires_at()) {
         line += ", expires ";

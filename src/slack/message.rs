@@ -5,21 +5,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::text::{LINE, Mention, cut, cut_escaped, escape, mention, mrkdwn, plain};
+use super::room::{Room, fit, lighten, weigh};
+use super::text::{LINE, Mention, cut, cut_escaped, escape, mrkdwn, plain};
 use crate::approval::{Approval, Digest, Policy, Risk, Run, Status};
 
 /// Characters of one field of a section.
 const FIELD: usize = 2000;
 /// Characters of the plain fallback: Slack refuses updates from 4000 on.
 const FALLBACK: usize = 3900;
-// What we grant the rest of the 13,000 characters that all blocks share, containers included. A
-// command is never cut: who approves it must have seen all of it.
-/// A command, escaped.
+/// A command, escaped. What a client asks for is never cut: who approves it must have seen all of it.
 const COMMAND: usize = 4000;
-const ROLLBACK: usize = 1500;
+/// What a command may weigh of the blocks of a message, so that there is room for all else.
+const COMMAND_WEIGHT: usize = 7000;
+const ROLLBACK: usize = 4000;
 const REASON: usize = 2000;
-/// A list of people.
-const PEOPLE: usize = 500;
+/// What a list of people may weigh.
+const PEOPLE: usize = 700;
 
 /// What stands before the digest in the `block_id` of the buttons.
 const SEEN: &str = "sha256:";
@@ -54,14 +55,25 @@ impl Message {
     /// The message that asks: who is notified, what is asked, who may approve, who has, and the
     /// buttons. Their `block_id` says what was shown, and Slack signs it back to us.
     pub fn request(approval: &Approval, asking: Asking<'_>, occasion: Occasion) -> Self {
+        let shown = approval.digest();
+        Self::fit(|room| Self::request_in(room, approval, shown, asking, occasion))
+    }
+
+    fn request_in(
+        room: Room,
+        approval: &Approval,
+        shown: Digest,
+        asking: Asking<'_>,
+        occasion: Occasion,
+    ) -> Self {
         let Asking { policy, mention } = asking;
         let (title, _) = heading(Status::Pending);
         let (mut blocks, mut text) = mentions(mention);
         blocks.push(header(title));
         text.push(title.to_owned());
-        details(approval, &mut blocks, &mut text);
+        details(approval, room, &mut blocks, &mut text);
         if occasion == Occasion::Updated
-            && let Some(votes) = votes(approval, policy)
+            && let Some(votes) = votes(approval, policy, room)
         {
             blocks.push(json!({ "type": "section", "text": mrkdwn(&votes) }));
             text.push(votes);
@@ -71,16 +83,20 @@ impl Message {
             blocks.push(json!({ "type": "context", "elements": [mrkdwn(&quorum)] }));
             text.push(quorum);
         }
-        blocks.push(buttons(approval));
+        blocks.push(buttons(approval, shown, room));
         Self::of(&text, blocks)
     }
 
     /// The message of a decided approval.
     pub fn outcome(approval: &Approval) -> Self {
+        Self::fit(|room| Self::outcome_in(room, approval))
+    }
+
+    fn outcome_in(room: Room, approval: &Approval) -> Self {
         let (title, verb) = heading(approval.status());
         let mut lines = Vec::new();
         if let (Some(verb), Some(by)) = (verb, approval.decided_by()) {
-            lines.push(format!("{verb} by: {}", mention(&by.id)));
+            lines.push(format!("{verb} by: {}", room.mention(&by.id, LINE)));
         }
         if let Some(at) = approval.decided_at() {
             lines.push(format!("Time: {}", at.for_people()));
@@ -92,13 +108,13 @@ impl Message {
         let mut text = vec![title.to_owned()];
         text.extend(lines);
         if let Some(reason) = approval.text("reason") {
-            let reason = cut(&format!("Reason: {reason}"), REASON);
+            let reason = room.cut(&format!("Reason: {reason}"), REASON);
             blocks.push(json!({ "type": "section", "text": plain(&reason) }));
             text.push(escape(&reason));
         }
-        details(approval, &mut blocks, &mut text);
+        details(approval, room, &mut blocks, &mut text);
         if approval.status() == Status::Approved {
-            let progress = cut(&progress(approval.run()), LINE);
+            let progress = room.cut(&progress(approval.run()), LINE);
             blocks.push(json!({ "type": "context", "elements": [plain(&progress)] }));
             text.push(escape(&progress));
         }
@@ -107,9 +123,13 @@ impl Message {
 
     /// What is said in a request's thread when it is about to expire.
     pub fn reminder(approval: &Approval, mention: &[Mention]) -> Self {
+        Self::fit(|room| Self::reminder_in(room, approval, mention))
+    }
+
+    fn reminder_in(room: Room, approval: &Approval, mention: &[Mention]) -> Self {
         let (mut blocks, mut text) = mentions(mention);
         let waiting = format!("⏰ Still waiting for a decision: {}", approval.operation());
-        let mut lines = vec![cut(&waiting, LINE)];
+        let mut lines = vec![room.cut(&waiting, LINE)];
         let expiry = approval.expires_at();
         lines.extend(expiry.map(|expiry| format!("Expires: {}", expiry.for_people())));
         let lines = lines.join("\n");
@@ -134,7 +154,12 @@ impl Message {
 
     /// Whether a request's message shows the whole of its command.
     pub fn has_room_for_command(approval: &Approval) -> bool {
-        command(approval).is_none_or(|command| cut(&command, COMMAND) == command)
+        command(approval).is_none_or(|command| as_shown(&command) == command)
+    }
+
+    /// A message in which the longest foreign texts are cut until it fits.
+    pub(super) fn fit(make: impl Fn(Room) -> Self) -> Self {
+        fit(make, |message| &message.blocks)
     }
 
     pub(super) fn of(text: &[String], blocks: Vec<Value>) -> Self {
@@ -145,8 +170,8 @@ impl Message {
     }
 }
 
-/// The buttons that decide. Approving what is risky asks again.
-pub(super) fn buttons(approval: &Approval) -> Value {
+/// The buttons that decide, below what is shown. Approving what is risky asks again.
+pub(super) fn buttons(approval: &Approval, shown: Digest, room: Room) -> Value {
     let mut approve = json!({ "type": "button", "action_id": "approve", "style": "primary",
             "text": { "type": "plain_text", "text": "✅ Approve", "emoji": true },
             "value": approval.id() });
@@ -162,13 +187,13 @@ pub(super) fn buttons(approval: &Approval) -> Value {
             approval.operation()
         );
         approve["confirm"] = json!({ "title": plain("Are you sure?"),
-                "text": plain(&cut(&question, LINE)), "confirm": plain("Approve"),
+                "text": plain(&room.cut(&question, LINE)), "confirm": plain("Approve"),
                 "deny": plain("Cancel"), "style": style });
     }
     let deny = json!({ "type": "button", "action_id": "deny", "style": "danger",
             "text": { "type": "plain_text", "text": "❌ Deny", "emoji": true },
             "value": approval.id() });
-    json!({ "type": "actions", "block_id": block_id(approval.digest()),
+    json!({ "type": "actions", "block_id": block_id(shown),
             "elements": [approve, deny] })
 }
 
@@ -219,10 +244,15 @@ pub(super) fn heading(status: Status) -> (&'static str, Option<&'static str>) {
 }
 
 /// What is asked: operation and arguments, risk, who asks, the command, and the way back.
-pub(super) fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut Vec<String>) {
+pub(super) fn details(
+    approval: &Approval,
+    room: Room,
+    blocks: &mut Vec<Value>,
+    text: &mut Vec<String>,
+) {
     let mut operation = String::new();
     if let Some(description) = approval.text("description") {
-        operation += &cut(description, FIELD / 2);
+        operation += &room.cut(description, FIELD / 2);
         operation.push('\n');
     }
     operation += approval.operation();
@@ -234,7 +264,7 @@ pub(super) fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut V
     }
     let risk = approval.risk().word().to_uppercase();
     let mut fields = vec![
-        cut(&format!("Operation: {operation}"), FIELD),
+        room.cut(&format!("Operation: {operation}"), FIELD),
         format!("Risk Level: {risk} {}", colour(approval.risk())),
     ];
     for (label, key) in [
@@ -247,7 +277,7 @@ pub(super) fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut V
         fields.extend(
             approval
                 .text(key)
-                .map(|value| cut(&format!("{label}: {value}"), LINE)),
+                .map(|value| room.cut(&format!("{label}: {value}"), LINE)),
         );
     }
     if let (Status::Pending, Some(expiry)) = (approval.status(), approval.expires_at()) {
@@ -255,12 +285,11 @@ pub(super) fn details(approval: &Approval, blocks: &mut Vec<Value>, text: &mut V
     }
     text.extend(fields.iter().map(|field| escape(field)));
     blocks.push(json!({ "type": "section", "fields": fields.iter().map(|field| plain(field)).collect::<Vec<_>>() }));
-    let rollback = approval.text("rollbackCommand").map(str::to_owned);
-    for (label, code, limit) in [
-        ("Command", command(approval), COMMAND),
-        ("Rollback", rollback, ROLLBACK),
-    ] {
-        if let Some(code) = code.map(|code| cut(&code, limit)) {
+    let command = command(approval).map(|command| as_shown(&command));
+    let rollback = approval.text("rollbackCommand");
+    let rollback = rollback.map(|rollback| room.cut(rollback, ROLLBACK));
+    for (label, code) in [("Command", command), ("Rollback", rollback)] {
+        if let Some(code) = code {
             text.push(format!("{label}: {}", escape(&code)));
             blocks.push(json!({ "type": "section", "text": plain(&format!("{label}:")) }));
             let element = json!({ "type": "rich_text_preformatted", "elements": [{ "type": "text", "text": code }] });
@@ -303,9 +332,9 @@ fn quorum(risk: Risk, policy: &Policy, occasion: Occasion) -> Vec<String> {
 }
 
 /// Who has approved so far, if anybody has.
-fn votes(approval: &Approval, policy: &Policy) -> Option<String> {
+fn votes(approval: &Approval, policy: &Policy, room: Room) -> Option<String> {
     let supporters = approval.shown_supporters(policy);
-    let people: Vec<String> = supporters.iter().map(|id| mention(id)).collect();
+    let people: Vec<String> = supporters.iter().map(|id| room.mention(id, LINE)).collect();
     let needed = policy.approvals_needed(approval.risk());
     let (people, count) = (list(&people), supporters.len());
     (count > 0).then(|| format!("Approved by: {people} ({count} of {needed})"))
@@ -315,7 +344,7 @@ fn votes(approval: &Approval, policy: &Policy) -> Option<String> {
 fn list(people: &[String]) -> String {
     let mut room = PEOPLE;
     let fitting = people.iter().take_while(|person| {
-        let left = room.checked_sub(person.chars().count() + 2);
+        let left = room.checked_sub(weigh(person) + 2);
         room = left.unwrap_or(0);
         left.is_some()
     });
@@ -325,6 +354,11 @@ fn list(people: &[String]) -> String {
         let _ = write!(list, " and {} more", people.len() - shown);
     }
     list
+}
+
+/// As much of a command as is shown, whatever else a message says.
+fn as_shown(command: &str) -> String {
+    lighten(&cut(command, COMMAND), COMMAND_WEIGHT)
 }
 
 /// The command as a shell reads it; what other programs have written there as it stands.

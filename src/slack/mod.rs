@@ -9,5 +9,6 @@ pub mod manifest;
 pub mod mention;
 pub mod message;
 pub mod notice;
+mod room;
 pub mod signature;
 pub mod text;

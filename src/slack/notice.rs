@@ -1,6 +1,6 @@
 //! Private words to whoever clicked.
 
-use super::text::{escape, mention};
+use super::text::{LINE, escape, mention};
 use crate::approval::{Refusal, Status};
 use crate::clock::Timestamp;
 
@@ -81,7 +81,7 @@ fn refused(refusal: &Refusal) -> String {
             };
             let who = by
                 .as_ref()
-                .map(|by| format!(" by {}", mention(&by.id)))
+                .map(|by| format!(" by {}", mention(&by.id, LINE)))
                 .unwrap_or_default();
             let when = at
                 .map(|at| format!(" on {}", at.for_people()))

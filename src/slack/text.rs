@@ -1,7 +1,7 @@
 //! Text as Slack wants it: escaped, cut to its limits, and as the objects of Block Kit.
 //!
 //! Block Kit's limits count characters after `&`, `<` and `>` have become entities; what all blocks of a message may
-//! have together is reported to be counted of their JSON, so a quote or a line's end counts twice. mrkdwn cannot
+//! have together is weighed in `room`. mrkdwn cannot
 //! escape backticks, `*` or `_`, so what came from a file or a person stands in `plain_text` or in
 //! a preformatted block, where nothing is markup; mrkdwn has only our own words, checked ids and, for
 //! who is no Slack user, an escaped name. Source: <https://docs.slack.dev/reference/block-kit/blocks>
@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use crate::approval::{GroupId, UserId};
 use crate::complaint::steers;
 
-/// What we grant a short line, such as who asked, of the 13,000 characters that all blocks of a
-/// message share.
+/// What a short line may have at most, such as who asked.
 pub(super) const LINE: usize = 300;
 
 /// Whoever is named so that they are notified. Displays as mrkdwn has it.
@@ -42,9 +41,9 @@ impl fmt::Display for Mention {
 }
 
 /// A person as a mention when the id is Slack's, else by what counts of them: `cli:alice`.
-pub(super) fn mention(id: &str) -> String {
+pub(super) fn mention(id: &str, limit: usize) -> String {
     UserId::parse(id).map_or_else(
-        || escape(&cut(id, LINE)),
+        || escape(&cut(id, limit)),
         |id| Mention::User(id).to_string(),
     )
 }
@@ -79,25 +78,18 @@ fn entity(c: char) -> Option<&'static str> {
 }
 
 /// Foreign text, with what would turn the direction of writing shown as it is written, cut so that it
-/// has at most `limit` characters, `…` included, whichever way Slack counts them.
+/// has at most `limit` characters once escaped, `…` included.
 pub(super) fn cut(text: &str, limit: usize) -> String {
-    let mut legible = String::with_capacity(text.len());
-    for c in text.chars() {
+    let mut legible = String::new();
+    // Every character takes room: those beyond would not be looked at.
+    for c in text.chars().take(limit + 1) {
         if steers(c) && !matches!(c, '\n' | '\t') {
             legible.extend(c.escape_unicode());
         } else {
             legible.push(c);
         }
     }
-    shorten(&legible, limit, width)
-}
-
-/// The most that Slack may count a character as: as an entity, or escaped in JSON.
-fn width(c: char) -> usize {
-    match c {
-        '"' | '\\' | '\n' | '\t' => 2,
-        _ => entity(c).map_or(1, str::len),
-    }
+    shorten(&legible, limit, |c| entity(c).map_or(1, str::len))
 }
 
 /// Cuts text that is escaped already; an entity in the middle of the cut goes whole.
@@ -113,7 +105,7 @@ pub(super) fn cut_escaped(text: &str, limit: usize) -> String {
     short
 }
 
-fn shorten(text: &str, limit: usize, width: impl Fn(char) -> usize) -> String {
+pub(super) fn shorten(text: &str, limit: usize, width: impl Fn(char) -> usize) -> String {
     let mut room = limit;
     let mut last_fit = 0;
     for (at, c) in text.char_indices() {
@@ -138,8 +130,6 @@ mod tests {
         assert_eq!(cut("abcd", 3), "ab…");
         assert_eq!(cut("a<b", 3), "a…");
         assert_eq!(cut("ééé", 2), "é…");
-        assert_eq!(cut("a\n\"b", 6), "a\n\"b");
-        assert_eq!(cut("a\n\"b", 5), "a\n…");
         assert_eq!(cut("a\u{202e}b\nc", 99), "a\\u{202e}b\nc");
         assert_eq!(cut_escaped("ab&amp;cd", 5), "ab…");
         assert_eq!(cut_escaped("ab&amp;cd", 8), "ab&amp;…");
