@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use runbook::cli::{COMMANDS, COMMON, Kind};
+use runbook::cli::{COMMANDS, Kind};
 
 use crate::harness::{Client, Scratch, other_program, runbook, sample, write_approval};
 
@@ -234,7 +234,7 @@ fn every_script_knows_every_command_and_every_option() {
                 "{shell}: {}",
                 command.name
             );
-            for option in command.options.iter().chain(COMMON) {
+            for option in command.all_options() {
                 let name = match shell {
                     "fish" => format!("-l {} ", option.name.trim_start_matches('-')),
                     _ => option.name.to_owned(),

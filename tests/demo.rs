@@ -175,6 +175,14 @@ fn the_demo_tells_a_denial_with_its_reason_and_keeps_what_it_is_told_to_keep() {
     ] {
         assert!(ended.stdout.contains(said), "{said}: {}", ended.stdout);
     }
+    // To be asked why is nothing that went wrong.
+    let asked = "Asking @alice why\n  Approval ID: apr-abc123\n";
+    assert!(ended.stderr.contains(asked), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains("changed nothing"),
+        "{}",
+        ended.stderr
+    );
     let list = Client::new(["show", "apr-abc123", "--json"]).place(&dir);
     let shown: Value = serde_json::from_str(&list.finish().stdout).unwrap();
     assert_eq!(shown["status"], "denied");
@@ -490,8 +498,12 @@ fn a_directory_that_real_people_decide_in_is_not_touched() {
 #[test]
 fn a_configuration_that_was_named_is_never_written() {
     let named = Scratch::new();
-    let (config, policy) = (named.join("named.yaml"), "safety: {}\n");
-    fs::write(&config, policy).unwrap();
+    let (config, real) = (named.join("named.yaml"), named.join("audit"));
+    let policy = format!(
+        "safety: {{}}\napprovals: {{auditDir: {}}}\n",
+        real.display()
+    );
+    fs::write(&config, &policy).unwrap();
     let demo = Demo::start(&["--config", config.to_str().unwrap()]);
     demo.message("Runbook Approval Request");
     for _ in 0..2 {
@@ -500,6 +512,10 @@ fn a_configuration_that_was_named_is_never_written() {
     }
     assert_eq!(demo.state()["sayWhy"], Value::Null);
     assert_eq!(fs::read_to_string(&config).unwrap(), policy);
+    // What is played stands in no real audit log.
+    demo.click(BOB, "deny", &demo.message("Runbook Approval Request"));
+    demo.message("Approval Denied");
+    assert!(!real.exists());
     demo.end();
 }
 
@@ -532,4 +548,15 @@ fn wrong_options_are_named() {
         assert_eq!(ended.status, Some(2));
         assert!(ended.stderr.contains(said), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn the_help_promises_no_configuration_that_the_demo_does_not_look_for() {
+    let help = Client::new(["demo", "--help"]).finish().stdout;
+    assert!(help.contains("--config PATH"), "{help}");
+    for looked_for in ["RUNBOOK_CONFIG", "/etc/runbook", "./.runbook"] {
+        assert!(!help.contains(looked_for), "{looked_for}: {help}");
+    }
+    let server = Client::new(["webhook", "--help"]).finish().stdout;
+    assert_eq!(server.matches("RUNBOOK_CONFIG").count(), 1, "{server}");
 }

@@ -1,6 +1,6 @@
 //! The manual page: what readers of such pages make of it.
 
-use runbook::cli::{COMMANDS, COMMON, usage};
+use runbook::cli::{COMMANDS, usage};
 
 use crate::harness::{Client, other_program};
 
@@ -38,7 +38,7 @@ fn every_command_option_default_and_example_is_in_it_as_it_is_typed() {
     let text = words.join(" ");
     for command in COMMANDS {
         let mut expected = vec![usage(command)];
-        for option in command.options.iter().chain(COMMON) {
+        for option in command.all_options() {
             expected.push(match option.value {
                 Some(value) => format!("{} {value} {}", option.name, option.help),
                 None => format!("{} {}", option.name, option.help),

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use runbook::cli::{COMMANDS, COMMON};
+use runbook::cli::{COMMANDS, Command};
 use runbook::config::KEYS;
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
@@ -67,7 +67,7 @@ fn takes(command: &str, option: &str) -> bool {
     COMMANDS
         .iter()
         .filter(|known| command.is_empty() || known.name == command)
-        .flat_map(|known| known.options.iter().chain(COMMON))
+        .flat_map(Command::all_options)
         .any(|known| known.name == option)
 }
 

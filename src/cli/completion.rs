@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{COMMANDS, Command, Kind, Operand, Opt, options};
+use super::{COMMANDS, Command, Kind, Operand, Opt};
 
 /// The shells that [`completion`] speaks to.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish"];
@@ -86,7 +86,7 @@ fn bash() -> String {
         "    case $((COMP_CWORD > 1)),${{COMP_WORDS[1]}} in\n    0,*) words='{names} help --help --version' ;;\n    *,help) words='{names}' ;;"
     );
     for command in COMMANDS {
-        let all: Vec<&str> = options(command).map(|option| option.name).collect();
+        let all: Vec<&str> = command.all_options().map(|option| option.name).collect();
         let _ = writeln!(
             text,
             "    *,{})\n        words='{} --help'",
@@ -104,7 +104,10 @@ fn bash() -> String {
             let _ = writeln!(text, "        [[ $cur == -* ]] || {operand}");
         }
         text += "        case $prev in\n";
-        for option in options(command).filter(|option| option.value.is_some()) {
+        for option in command
+            .all_options()
+            .filter(|option| option.value.is_some())
+        {
             let offer = match option.kind {
                 Kind::Text => "kind=none".into(),
                 Kind::OneOf(known) => format!("kind=words words='{}'", known.join(" ")),
@@ -167,7 +170,7 @@ fn zsh() -> String {
              (help) _describe command choices ;;\n";
     for command in COMMANDS {
         let _ = write!(text, "    ({})\n        _arguments -S", command.name);
-        for option in options(command) {
+        for option in command.all_options() {
             let again = if option.repeatable { "*" } else { "" };
             let name = option.name;
             let takes = if option.value.is_some() { "=" } else { "" };
@@ -263,7 +266,7 @@ fn fish() -> String {
     }
     for command in COMMANDS {
         let inside = format!("complete -c runbook -n '__runbook_in {}'", command.name);
-        for option in options(command) {
+        for option in command.all_options() {
             let name = option.name.trim_start_matches('-');
             let help = fish_quoted(option.help);
             let _ = writeln!(text, "{inside} -l {name}{} -d '{help}'", fish_value(option));

@@ -107,7 +107,7 @@ fn variables() -> BTreeMap<&'static str, String> {
                 .entry(variable.name)
                 .or_insert(variable.help.to_owned());
         }
-        for option in command.options.iter().chain(COMMON) {
+        for option in command.all_options() {
             if let Some(name) = option.env {
                 found
                     .entry(name)

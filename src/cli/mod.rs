@@ -168,7 +168,9 @@ impl Parsed {
 
     /// An option's row of the table.
     pub fn option(&self, name: &str) -> Option<&'static Opt> {
-        options(self.command).find(|option| option.name == name)
+        self.command
+            .all_options()
+            .find(|option| option.name == name)
     }
 }
 
@@ -215,7 +217,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Request, Complaint> {
         return Ok(Request::Print(command_help(command)));
     }
     let mut given = BTreeMap::new();
-    for option in options(command) {
+    for option in command.all_options() {
         let mut values = Vec::new();
         while let Some(value) = take(&mut words, option)? {
             values.push(value);
@@ -306,7 +308,7 @@ fn operands(
 /// Makes two words of `--name=value` where the option takes a value.
 fn split_at_equals(arguments: Vec<OsString>) -> Vec<OsString> {
     let takes_value = |name: &[u8]| {
-        let all = COMMANDS.iter().flat_map(options);
+        let all = COMMANDS.iter().flat_map(Command::all_options);
         all.into_iter()
             .any(|option| option.name.as_bytes() == name && option.value.is_some())
     };
@@ -366,7 +368,9 @@ fn none_of(what: &str, word: &str, words: &[&str]) -> Complaint {
 fn left_over(command: &Command, given: &BTreeMap<&str, Vec<OsString>>, word: &str) -> Complaint {
     if !word.starts_with('-') || word == "--" {
         // `runbook list all` means `--all`.
-        let meant = options(command).find(|option| option.name.strip_prefix("--") == Some(word));
+        let meant = command
+            .all_options()
+            .find(|option| option.name.strip_prefix("--") == Some(word));
         let near = meant.map(|option| format!(" (did you mean {}?)", option.name));
         return Complaint::usage(format!("stray argument {word}{}", near.unwrap_or_default()));
     }
@@ -374,19 +378,28 @@ fn left_over(command: &Command, given: &BTreeMap<&str, Vec<OsString>>, word: &st
         .split_once('=')
         .map_or((word, None), |(name, value)| (name, Some(value)));
     if value.is_some()
-        && options(command).any(|option| option.name == name && option.value.is_none())
+        && command
+            .all_options()
+            .any(|option| option.name == name && option.value.is_none())
     {
         return Complaint::usage(format!("{name} takes no value"));
     }
     if given.contains_key(name) {
         return Complaint::usage(format!("{name} is given twice"));
     }
-    let near = did_you_mean(name, options(command).map(|option| option.name));
+    let near = did_you_mean(name, command.all_options().map(|option| option.name));
     Complaint::usage(format!("unknown option {name}{near}"))
 }
 
-fn options(command: &Command) -> impl Iterator<Item = &'static Opt> + use<> {
-    command.options.iter().chain(COMMON)
+impl Command {
+    /// Every option that it takes: its own, and the common ones that it does not take in its own way.
+    pub fn all_options(&self) -> impl Iterator<Item = &'static Opt> + use<> {
+        let own = self.options;
+        let common = COMMON
+            .iter()
+            .filter(|common| own.iter().all(|option| option.name != common.name));
+        own.iter().chain(common)
+    }
 }
 
 /// `runbook --help`.
@@ -419,7 +432,7 @@ fn command_help(command: &Command) -> String {
         command.about,
         usage(command)
     );
-    for option in options(command) {
+    for option in command.all_options() {
         let left = format!("{} {}", option.name, option.value.unwrap_or_default());
         let _ = writeln!(text, "  {left:<20} {}{}", option.help, stand_ins(option));
     }
@@ -529,7 +542,7 @@ mod tests {
             help.contains("(default 3000; or SLACK_WEBHOOK_PORT, webhook.port)"),
             "{help}"
         );
-        for option in options(&COMMANDS[0]) {
+        for option in COMMANDS[0].all_options() {
             assert!(help.contains(option.name), "{help}");
         }
     }

@@ -469,6 +469,12 @@ pub const COMMANDS: &[Command] = &[
             .kind(Kind::OneOf(&["approve", "deny"])),
             Opt::new("--dir", "DIR", "keep the files here instead").kind(Kind::Directory),
             Opt::new("--port", "PORT", "the page's port; 0 takes any free one").default("0"),
+            Opt::new(
+                "--config",
+                "PATH",
+                "take the policy of this file instead of the demo's own; no other file is looked for",
+            )
+            .kind(Kind::File),
             Opt::flag(
                 "--preview",
                 "show every message in every state on one page, without a server",

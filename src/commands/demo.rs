@@ -81,13 +81,14 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     let mut printed = Ok(());
     let end = webhook::serve(&server, &stage.environment, &mut |ready| {
         let banner = webhook::banner(ready.port, &ready.public_url);
+        // Before its address is known, for who reads it may be quicker than we are.
+        let wishes = stage.install(ready.port);
         printed = print(&(banner + &stage.welcome(auto)));
         if printed.is_err() {
             // Its other end is the server.
             let _ = ready.happened.send(Event::Stop);
             return;
         }
-        let wishes = stage.install(ready.port);
         stage.begin(auto, wishes, ready.happened, told.clone());
     });
     let end = end?;
@@ -150,7 +151,12 @@ impl Stage {
         ];
         let secret = SigningSecret::new(&secret).ok_or(Complaint::failure("no secret"))?;
         Ok(Self {
-            environment: Arc::new(variables.into_iter().collect()),
+            environment: Arc::new(
+                variables
+                    .into_iter()
+                    .collect::<Environment>()
+                    .keeping_audit(),
+            ),
             slack: Arc::new(slack),
             pending_dir: place.pending_dir(),
             config,

@@ -13,17 +13,38 @@ const LARGEST_SECRET: u64 = 1 << 16;
 
 /// A snapshot of the variables.
 #[derive(Debug, Default)]
-pub struct Environment(HashMap<OsString, OsString>);
+pub struct Environment {
+    variables: HashMap<OsString, OsString>,
+    /// Whether the audit log stands beside the pending directory, whatever a file says.
+    keeps_audit: bool,
+}
 
 impl Environment {
     /// The variables of this process.
     pub fn of_process() -> Self {
-        Self(std::env::vars_os().collect())
+        Self {
+            variables: std::env::vars_os().collect(),
+            keeps_audit: false,
+        }
+    }
+
+    /// The same, in which nothing is written to the audit log of a file's `approvals.auditDir`: what
+    /// is only played is no part of a real one.
+    #[must_use]
+    pub fn keeping_audit(self) -> Self {
+        Self {
+            keeps_audit: true,
+            ..self
+        }
+    }
+
+    pub(super) fn keeps_audit(&self) -> bool {
+        self.keeps_audit
     }
 
     /// A variable that is not empty, as it is.
     pub(super) fn os_value(&self, name: &str) -> Option<&OsString> {
-        self.0
+        self.variables
             .get(std::ffi::OsStr::new(name))
             .filter(|value| !value.is_empty())
     }
@@ -109,12 +130,13 @@ impl Environment {
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(
-            variables
+        Self {
+            variables: variables
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
-        )
+            keeps_audit: false,
+        }
     }
 }
 

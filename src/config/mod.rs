@@ -531,7 +531,7 @@ fn site(sources: &Sources<'_>, reach: Option<Reach>) -> Result<Site, Complaint> 
         audit: sources
             .file
             .text("approvals.auditDir")?
-            .filter(|path| !path.is_empty())
+            .filter(|path| !path.is_empty() && !sources.environment.keeps_audit())
             .map(PathBuf::from),
         audit_file_bytes: file_bytes.unwrap_or(FILE_BYTES),
         station: station(),

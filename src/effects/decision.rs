@@ -110,11 +110,15 @@ impl Effects {
                     },
                 );
             }
+            Verdict::Refused(Refusal::NoReason) => {
+                log::info!(approvalId:% = ballot.id;
+                    "Asking @{} why", ballot.voter.person.username);
+                self.ask_why(ballot, Some(approval.operation()));
+            }
             Verdict::Refused(refusal) => {
                 log::info!(approvalId:% = ballot.id, reason = refusal.word();
                     "Click of @{} changed nothing", ballot.voter.person.username);
                 match refusal {
-                    Refusal::NoReason => self.ask_why(ballot, Some(approval.operation())),
                     Refusal::Final {
                         status: Status::Expired,
                         ..
