@@ -278,10 +278,7 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let word = scene.word(vote("U0ALICE", &first));
     assert!(word.contains("1 of 2"), "{word}");
     eventually("the vote to be shown", SOON, || {
-        read_approval(&scene.dir, "apr-1")
-            .get("effectsOwed")
-            .is_none()
-            .then_some(())
+        (!owes(&read_approval(&scene.dir, "apr-1"))).then_some(())
     });
     scene.edit("apr-1", &json!({ "operation": "drop_database" }));
     let word = scene.word(vote("U0BOB", &first));
@@ -309,10 +306,7 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let word = scene.word(foreign("U0ALICE"));
     assert!(word.contains("1 of 2"), "{word}");
     eventually("the vote to be shown", SOON, || {
-        read_approval(&scene.dir, "apr-3")
-            .get("effectsOwed")
-            .is_none()
-            .then_some(())
+        (!owes(&read_approval(&scene.dir, "apr-3"))).then_some(())
     });
     scene.edit("apr-3", &json!({ "operation": "drop_database" }));
     let word = scene.word(foreign("U0BOB"));
@@ -325,10 +319,7 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     scene.word(vote("U0ALICE"));
     // Whoever edits without a lock must not do so while the server writes.
     eventually("the vote to be shown", SOON, || {
-        read_approval(&scene.dir, "apr-2")
-            .get("effectsOwed")
-            .is_none()
-            .then_some(())
+        (!owes(&read_approval(&scene.dir, "apr-2"))).then_some(())
     });
     scene.edit("apr-2", &json!({ "operation": "drop_database" }));
     scene.edit("apr-2", &json!({ "operation": "scale_ecs_service" }));

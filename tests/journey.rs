@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::harness::{
-    Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, read_approval,
-    sample, write_approval,
+    Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, owes,
+    read_approval, sample, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -71,10 +71,7 @@ fn a_click_on_approve_is_on_disk_before_the_answer_and_in_slack_after_it() {
         update.body
     );
     eventually("the effect to be settled", SOON, || {
-        read_approval(&dir, "apr-abc123")
-            .get("effectsOwed")
-            .is_none()
-            .then_some(())
+        (!owes(&read_approval(&dir, "apr-abc123"))).then_some(())
     });
 
     let log = server.wait_for_log("Notifying agent...", SOON);
@@ -120,10 +117,7 @@ fn a_second_click_on_a_decided_approval_changes_nothing_and_is_told_who_decided(
     let server = Server::builder().dir(&dir).slack(&slack).start();
     server.interact(&Click::approve("apr-1").by("U061F7AUR", "alice").payload());
     eventually("the effect to be settled", SOON, || {
-        read_approval(&dir, "apr-1")
-            .get("effectsOwed")
-            .is_none()
-            .then_some(())
+        (!owes(&read_approval(&dir, "apr-1"))).then_some(())
     });
     let before = fs::read(dir.join("apr-1.json")).unwrap();
 
@@ -178,10 +172,7 @@ fn ten_clicks_at_once_on_two_servers_make_one_decision() {
     slack.wait_for("chat.update", 5, SOON);
     for round in 0..5 {
         eventually("every effect to be settled", SOON, || {
-            read_approval(&dir, &format!("apr-race{round}"))
-                .get("effectsOwed")
-                .is_none()
-                .then_some(())
+            (!owes(&read_approval(&dir, &format!("apr-race{round}")))).then_some(())
         });
     }
     assert_eq!(
@@ -441,7 +432,7 @@ fn what_happened_is_counted_for_those_nearby_only() {
                 .starts_with("text/plain; version=0.0.4")
         );
         let text = answer.text();
-        let shown = "runbook_effects_total{effect=\"updateMessage\"";
+        let shown = "runbook_effects_total{effect=\"updateMessage\",result=\"done\"} 1";
         text.contains(shown).then_some(text)
     });
     for line in [
@@ -556,7 +547,7 @@ fn a_patience_of_nothing_is_no_leave_to_storm() {
     let none = Failure::RateLimited {
         retry_after_seconds: 0,
     };
-    slack.fail(none, Times::Next(1));
+    slack.fail_method("chat.update", none, Times::Next(1));
     server.interact(&Click::approve("apr-1").payload());
     let calls = slack.wait_for("chat.update", 2, SOON);
     assert!(calls[1].at - calls[0].at >= Duration::from_millis(900));
@@ -577,14 +568,11 @@ fn a_passing_trouble_is_tried_again_and_a_refusal_is_not() {
     {
         let id = format!("apr-{n}");
         write_approval(&dir, &sample(&id));
-        slack.fail(failure, Times::Next(1));
+        slack.fail_method("chat.update", failure, Times::Next(1));
         server.interact(&Click::approve(&id).payload());
         slack.wait_for("chat.update", 2 * (n + 1), SOON);
         eventually("the effect to be settled", SOON, || {
-            read_approval(&dir, &id)
-                .get("effectsOwed")
-                .is_none()
-                .then_some(())
+            (!owes(&read_approval(&dir, &id))).then_some(())
         });
     }
     server.expect_errors();
