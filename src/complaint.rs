@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// A device has failed (errno.h; `ErrorKind` has no name for it).
 const EIO: i32 = 5;
@@ -204,6 +205,26 @@ pub fn reason(error: &io::Error) -> String {
     known.to_owned()
 }
 
+/// A file that the configuration names cannot be read: exit 2.
+pub fn cannot_read(what: &str, path: &Path, error: &io::Error) -> Complaint {
+    let complaint = Complaint::usage(format!(
+        "cannot read {what} {}: {}",
+        path.display(),
+        reason(error)
+    ));
+    match error.kind() {
+        ErrorKind::PermissionDenied => complaint.hint("run as its owner, or let this user read it"),
+        _ => complaint,
+    }
+}
+
+/// A number of things: `1 day`, `2 days`.
+pub fn counted(number: &impl fmt::Display, one: &str) -> String {
+    let number = number.to_string();
+    let more = if number == "1" { "" } else { "s" };
+    format!("{number} {one}{more}")
+}
+
 /// ` (did you mean …?)` with the candidate nearest to `word`, or nothing when none is near.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     candidates
@@ -231,6 +252,22 @@ mod tests {
             complaint.to_string(),
             "runbook: error: unknown option --a\\nb\\u{1b}[31m\\u{202e}\nrunbook: hint: look"
         );
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_comes_with_what_would_help() {
+        let error = io::Error::from(ErrorKind::PermissionDenied);
+        assert_eq!(
+            cannot_read("sign key", Path::new("/k"), &error).to_string(),
+            "runbook: error: cannot read sign key /k: permission denied\n\
+             runbook: hint: run as its owner, or let this user read it"
+        );
+    }
+
+    #[test]
+    fn one_of_a_thing_is_one() {
+        assert_eq!(counted(&1, "day"), "1 day");
+        assert_eq!(counted(&-1, "day"), "-1 days");
     }
 
     #[test]

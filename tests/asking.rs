@@ -341,7 +341,7 @@ fn a_usage_error_is_one_line_and_nothing_is_asked() {
         ),
         (
             "request --operation x --callback-url x",
-            "the callback URL is no http or https URL without a user in it",
+            "the callback URL is no http or https URL, or has a user in it",
         ),
         (
             "run --operation x",

@@ -198,7 +198,7 @@ fn every_kind_of_event_is_told_in_order() {
     assert_eq!(status, Some(0), "{text}");
     let count = lines(&dir).len();
     assert!(
-        text.contains(&format!("whole: {count} lines in 1 files, 1 to {count}")),
+        text.contains(&format!("whole: {count} lines in 1 file, 1 to {count}")),
         "{text}"
     );
 }

@@ -351,7 +351,7 @@ fn a_value_that_is_wrong_names_where_it_came_from() {
         (
             "SLACK_API_URL",
             "slack.com",
-            "SLACK_API_URL is no http or https URL without a user and a query",
+            "SLACK_API_URL is no http or https URL, or has a user or a query in it",
         ),
         ("HTTPS_PROXY", "::", "HTTPS_PROXY is no proxy URL"),
         (

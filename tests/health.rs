@@ -55,8 +55,7 @@ fn a_server_that_is_well_is_one_line_and_nothing_when_that_is_asked() {
     let many = ask(server.port(), &["--max-pending", "0", "--quiet"]);
     assert_eq!(many.status, Some(1));
     assert!(
-        many.stdout
-            .ends_with(": 1 approvals pending, more than 0\n"),
+        many.stdout.ends_with(": 1 approval pending, more than 0\n"),
         "{many:?}"
     );
     // What cannot be seen is not well.

@@ -101,8 +101,9 @@ impl Approval {
             return Err(Damage("operation is missing".into()));
         }
         let status = text(&fields, "status")?.ok_or_else(|| Damage("status is missing".into()))?;
-        let status =
-            Status::parse(status).ok_or_else(|| Damage("status is none that we know".into()))?;
+        let status = Status::parse(status).ok_or_else(|| {
+            Damage("status is none of pending, approved, denied, expired, cancelled".into())
+        })?;
         let risk = text(&fields, "riskLevel")?.map_or(Some(Risk::High), Risk::parse);
         Ok(Self {
             id: id.clone(),

@@ -10,7 +10,7 @@ use super::wait::Form;
 use crate::approval::{Entry, UserId};
 use crate::cli::Parsed;
 use crate::clock::{self, Timestamp};
-use crate::complaint::{Complaint, Exit, Printable, PrintableJson, reason};
+use crate::complaint::{Complaint, Exit, Printable, PrintableJson, cannot_read, counted};
 use crate::config::{self, Environment, Reach, text};
 use crate::store::audit_trail::{self, Unread};
 
@@ -49,8 +49,12 @@ fn verify(folder: &Path, form: Form) -> Result<Exit, Complaint> {
         first => format!("; those before {first} are not here any more"),
     };
     print(&format!(
-        "the audit log is whole: {} lines in {} files, {} to {}{missing}\nSHA-256 of the last line: {}\n",
-        chain.lines, chain.files, chain.first, chain.last, chain.head
+        "the audit log is whole: {} in {}, {} to {}{missing}\nSHA-256 of the last line: {}\n",
+        counted(&chain.lines, "line"),
+        counted(&chain.files, "file"),
+        chain.first,
+        chain.last,
+        chain.head
     ))?;
     Ok(Exit::Done)
 }
@@ -168,12 +172,11 @@ fn no_log(folder: &Path) -> Complaint {
 
 fn complain(folder: &Path, unread: Unread) -> Complaint {
     match unread {
-        Unread::Broken(broken) => Complaint::failure(format!("the audit log is broken: {broken}")),
+        Unread::Broken(broken) => Complaint::failure(format!("the audit log is broken: {broken}"))
+            .hint("keep it as it is, and compare that line with a backup; the lines before it are whole"),
         Unread::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => no_log(folder),
-        Unread::Io { file, error } => Complaint::failure(format!(
-            "cannot read {}: {}",
-            file.display(),
-            reason(&error)
-        )),
+        Unread::Io { file, error } => {
+            cannot_read("audit log", &file, &error).exit(Exit::Failure)
+        }
     }
 }

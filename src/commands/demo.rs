@@ -137,7 +137,9 @@ impl Stage {
         };
         let random = |count| {
             let made = random::letters(count);
-            made.map_err(|error| Complaint::failure(format!("no random bytes: {}", reason(&error))))
+            made.map_err(|error| {
+                Complaint::failure(format!("cannot get random bytes: {}", reason(&error)))
+            })
         };
         let (secret, token) = (random(32)?, format!("xoxb-demo-{}", random(26)?));
         slack.set_token(&token);

@@ -8,7 +8,7 @@ use super::wait::Form;
 use crate::certificate::days_until;
 use crate::cli::Parsed;
 use crate::clock;
-use crate::complaint::{Complaint, Exit, Printable, PrintableJson};
+use crate::complaint::{Complaint, Exit, Printable, PrintableJson, counted};
 use crate::config::{self, Environment, HealthSettings, Place};
 use crate::probe::{self, Answer, Question, Trust};
 
@@ -48,13 +48,10 @@ impl Seen {
             return format!("unhealthy: {}: {}", self.url, self.reasons.join("; "));
         }
         let pending = self.said.get("pendingApprovals").and_then(Value::as_u64);
-        let pending = match pending.unwrap_or(0) {
-            1 => "1 approval pending".to_owned(),
-            pending => format!("{pending} approvals pending"),
-        };
+        let pending = counted(&pending.unwrap_or(0), "approval");
         let days = self.certificate_days;
-        let days = days.map(|days| format!(", certificate ends in {days} days"));
-        format!("healthy: {pending}{}", days.unwrap_or_default())
+        let days = days.map(|days| format!(", certificate ends in {}", counted(&days, "day")));
+        format!("healthy: {pending} pending{}", days.unwrap_or_default())
     }
 
     fn json(&self) -> Value {
@@ -200,9 +197,10 @@ fn judge(settings: &HealthSettings, answer: &Answer, seen: &mut Seen) {
     seen.certificate_days = [told, served].into_iter().flatten().min();
     let pending = seen.said.get("pendingApprovals").and_then(Value::as_u64);
     match (settings.max_pending, pending) {
-        (Some(most), Some(pending)) if pending > most => seen
-            .reasons
-            .push(format!("{pending} approvals pending, more than {most}")),
+        (Some(most), Some(pending)) if pending > most => seen.reasons.push(format!(
+            "{} pending, more than {most}",
+            counted(&pending, "approval")
+        )),
         (Some(_), None) if status == 200 => seen
             .reasons
             .push("it does not say how many approvals are pending".into()),
@@ -210,7 +208,8 @@ fn judge(settings: &HealthSettings, answer: &Answer, seen: &mut Seen) {
     }
     match (settings.cert_days, seen.certificate_days) {
         (Some(least), Some(days)) if days < least => seen.reasons.push(format!(
-            "the certificate ends in {days} days, less than {least}"
+            "the certificate ends in {}, less than {least}",
+            counted(&days, "day")
         )),
         // What was to be watched and cannot be seen must not pass for well.
         (Some(_), None) => seen.reasons.push(

@@ -131,7 +131,7 @@ pub(super) fn compose(
         && Url::parse(url).is_none()
     {
         return Err(Complaint::usage(
-            "the callback URL is no http or https URL without a user in it",
+            "the callback URL is no http or https URL, or has a user in it",
         ));
     }
     let now = clock::now();

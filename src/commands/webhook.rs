@@ -341,7 +341,7 @@ fn serve_metrics(
 
 fn forward_signals(happened: Sender<Event>) -> Result<(), Complaint> {
     let no_signals =
-        |error: io::Error| Complaint::failure(format!("cannot handle signals: {}", reason(&error)));
+        |error: io::Error| Complaint::failure(format!("cannot hear signals: {}", reason(&error)));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(no_signals)?;
     let forward = move || {
         for signal in signals.forever() {
@@ -364,7 +364,9 @@ fn forward_signals(happened: Sender<Event>) -> Result<(), Complaint> {
 
 #[allow(clippy::needless_pass_by_value, reason = "it stands behind `map_err`")]
 fn no_threads(error: io::Error) -> Complaint {
-    Complaint::failure(format!("cannot start threads: {}", reason(&error)))
+    Complaint::failure(format!("cannot start threads: {}", reason(&error))).hint(
+        "this user or container may have too few of them (ulimit -u, TasksMax=, a limit of pids)",
+    )
 }
 
 /// What the operator sees first.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use crate::approval::Station;
-use crate::complaint::{Complaint, reason};
+use crate::complaint::{Complaint, cannot_read};
 
 /// The largest secret, in bytes.
 const LARGEST_SECRET: u64 = 1 << 16;
@@ -92,7 +93,7 @@ impl Environment {
         let cannot = |why: &str| Complaint::usage(format!("cannot read {name} {shown}: {why}"));
         let mut bytes = Vec::new();
         let read = File::open(path).and_then(|file| file.take(largest + 1).read_to_end(&mut bytes));
-        let read = read.map_err(|error| cannot(&reason(&error)))?;
+        let read = read.map_err(|error| cannot_read(name, Path::new(path), &error))?;
         if read as u64 > largest {
             return Err(cannot(&format!("it is larger than {largest} bytes")));
         }
@@ -120,7 +121,7 @@ impl Environment {
         let mut text = String::new();
         let read =
             File::open(path).and_then(|file| file.take(LARGEST_SECRET).read_to_string(&mut text));
-        read.map_err(|error| cannot(&reason(&error)))?;
+        read.map_err(|error| cannot_read(&variable, Path::new(path), &error))?;
         if text.trim().is_empty() {
             return Err(cannot("it is empty"));
         }

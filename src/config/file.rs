@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::document::{self, Fault, Node, Place, Placed};
 use super::environment::Environment;
 use super::keys::{KEYS, SECTIONS, fits, leads_to, siblings};
-use crate::complaint::{Complaint, did_you_mean, reason};
+use crate::complaint::{Complaint, cannot_read, did_you_mean};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -49,12 +49,12 @@ impl ConfigFile {
         let cannot =
             |why: &str| Complaint::usage(format!("cannot read configuration {shown}: {why}"));
         let mut text = String::new();
-        let file = File::open(path).map_err(|error| cannot(&reason(&error)))?;
+        let file = File::open(path).map_err(|error| cannot_read("configuration", path, &error))?;
         file.take(LARGEST + 1)
             .read_to_string(&mut text)
             .map_err(|error| match error.kind() {
                 ErrorKind::InvalidData => cannot("it is not UTF-8"),
-                _ => cannot(&reason(&error)),
+                _ => cannot_read("configuration", path, &error),
             })?;
         if text.len() as u64 > LARGEST {
             return Err(cannot("it is larger than 1 MiB"));

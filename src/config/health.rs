@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 
 use super::{Environment, Parsed, Sources, find_file, public_url};
-use crate::complaint::Complaint;
+use crate::complaint::{Complaint, cannot_read};
 use crate::outgoing::Url;
 use crate::probe::Trust;
 
@@ -61,13 +61,13 @@ pub fn health(parsed: &Parsed, environment: &Environment) -> Result<HealthSettin
         let Some(text) = super::text(parsed, name)? else {
             return Ok(None);
         };
-        let wrong = || Complaint::usage(format!("{name} {text} is not a number from 0 on"));
+        let wrong = || Complaint::usage(format!("{name} {text} is not a number from 0 up"));
         text.parse().map(Some).map_err(|_| wrong())
     };
     let (place, name) = match url {
         Some(text) => {
             let url = Url::parse(&text).ok_or_else(|| {
-                Complaint::usage("--url is no http or https URL without a user in it")
+                Complaint::usage("--url is no http or https URL, or has a user in it")
             })?;
             let name = url.host().to_owned();
             (Place::Url(url), Some(name))
@@ -127,6 +127,9 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(Complaint::usage(format!("no certificate in {shown}"))),
-        Err(error) => Err(Complaint::usage(format!("cannot read {shown}: {error}"))),
+        Err(pem::Error::Io(error)) => Err(cannot_read("certificates", path, &error)),
+        Err(error) => Err(Complaint::usage(format!(
+            "cannot read certificates {shown}: {error}"
+        ))),
     }
 }

@@ -570,7 +570,7 @@ fn api_base(environment: &Environment) -> Result<api::Base, Complaint> {
         .map_err(Complaint::usage)?;
     let url = url.unwrap_or_else(|| api::DEFAULT_BASE.into());
     api::Base::parse(&url).ok_or_else(|| // It may hold a password, so it is not repeated.
-        Complaint::usage("SLACK_API_URL is no http or https URL without a user and a query"))
+        Complaint::usage("SLACK_API_URL is no http or https URL, or has a user or a query in it"))
 }
 
 /// What calls Slack and agents.
@@ -588,9 +588,10 @@ fn proxy(environment: &Environment) -> Result<Option<Proxy>, Complaint> {
     };
     let except = either("NO_PROXY", "no_proxy")?.unwrap_or_default();
     // The URL may hold a password, so it is not repeated.
-    Proxy::parse(&url, &except)
-        .map(Some)
-        .ok_or_else(|| Complaint::usage("HTTPS_PROXY is no proxy URL"))
+    Proxy::parse(&url, &except).map(Some).ok_or_else(|| {
+        Complaint::usage("HTTPS_PROXY is no proxy URL")
+            .hint("such as http://proxy.example.com:3128")
+    })
 }
 
 /// `HOST:PORT`, an IPv6 host in brackets.

@@ -13,7 +13,7 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
 use super::{Reach, Sources};
 use crate::approval::{SEED, SignKey, VerifyKey};
-use crate::complaint::{Complaint, reason};
+use crate::complaint::{Complaint, cannot_read, reason};
 use crate::random;
 
 /// The largest key file, in bytes.
@@ -46,7 +46,7 @@ pub(super) fn sign_key(
         {
             return Ok(None);
         }
-        read => read.map_err(|error| unreadable("sign key", &path, &error))?,
+        read => read.map_err(|error| cannot_read("sign key", &path, &error))?,
     };
     let der = PrivatePkcs8KeyDer::from_pem_slice(&bytes).ok();
     let key = der.and_then(|der| SignKey::from_pkcs8(der.secret_pkcs8_der()));
@@ -73,7 +73,7 @@ pub(super) fn verify_key(sources: &Sources<'_>) -> Result<Option<VerifyKey>, Com
             _ => return Ok(None),
         },
     };
-    let bytes = read(&path).map_err(|error| unreadable("verify key", &path, &error))?;
+    let bytes = read(&path).map_err(|error| cannot_read("verify key", &path, &error))?;
     let der = SubjectPublicKeyInfoDer::from_pem_slice(&bytes).ok();
     let key = der.and_then(|der| VerifyKey::from_spki(&der));
     key.map(Some).ok_or_else(|| {
@@ -107,7 +107,7 @@ pub fn make_key_pair(path: &Path) -> Result<(PathBuf, VerifyKey), Complaint> {
     })?;
     let der = SignKey::pkcs8(seed);
     let key = SignKey::from_pkcs8(&der)
-        .ok_or_else(|| Complaint::failure("the key that was made is none"))?;
+        .ok_or_else(|| Complaint::failure("the key that was made cannot be used"))?;
     let mut public = path.as_os_str().to_owned();
     public.push(".pub");
     let public = PathBuf::from(public);
@@ -124,14 +124,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn unreadable(what: &str, path: &Path, error: &io::Error) -> Complaint {
-    Complaint::usage(format!(
-        "cannot read {what} {}: {}",
-        path.display(),
-        reason(error)
-    ))
 }
 
 /// Whether anybody but its owner and their group may read a file.

@@ -26,7 +26,7 @@ const OURS: [&str; 3] = ["effectsOwed", "effectsFailed", "auditOwed"];
 pub(super) fn call(callbacks: &Callbacks, approval: &Approval) -> Result<(), CallError> {
     let url = approval.text("callbackUrl").and_then(Url::parse);
     let url = url.ok_or_else(|| {
-        CallError::Refused("callbackUrl is no http or https URL without a user".into())
+        CallError::Refused("callbackUrl is no http or https URL, or has a user in it".into())
     })?;
     let secret = callbacks.secret.as_ref().ok_or_else(|| {
         CallError::Failed("RUNBOOK_CALLBACK_SECRET is not set, so nothing can be signed".into())

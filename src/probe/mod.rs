@@ -97,7 +97,7 @@ fn connect(question: &Question, deadline: Instant) -> Result<TcpStream, String> 
     let (host, port) = (bare(&question.host), question.port);
     let addresses = (host, port)
         .to_socket_addrs()
-        .map_err(|_| format!("{host} is no host that is known"))?;
+        .map_err(|_| format!("host {host} not found"))?;
     let mut why = format!("{host} has no address");
     for address in addresses {
         let left = deadline.saturating_duration_since(clock::tick());

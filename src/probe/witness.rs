@@ -216,7 +216,8 @@ fn describe(error: &Error, trust: &Trust) -> String {
                 "the certificate is not valid yet".into()
             }
             CertificateError::UnknownIssuer => {
-                "the certificate is signed by nobody whom the built-in roots know".into()
+                "the certificate is signed by nobody who is known; --cacert names who else is"
+                    .into()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 match trust {

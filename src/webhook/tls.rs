@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::certificate::{days_until, validity};
 use crate::clock::{self, Timestamp};
-use crate::complaint::{Complaint, reason};
+use crate::complaint::{Complaint, cannot_read};
 use crate::live::Live;
 
 /// From when on we say that a certificate ends soon. Let's Encrypt renews 30 days ahead.
@@ -162,21 +162,12 @@ fn load_pair(paths: &PairPaths) -> Result<Pair, Complaint> {
 
 fn unreadable(what: &str, path: &Path, error: &rustls::pki_types::pem::Error) -> Complaint {
     use rustls::pki_types::pem::Error;
-    let path = path.display();
+    let shown = path.display();
     match error {
-        Error::Io(error) => {
-            let complaint =
-                Complaint::usage(format!("cannot read {what} {path}: {}", reason(error)));
-            match error.kind() {
-                std::io::ErrorKind::PermissionDenied => {
-                    complaint.hint("run as its owner, or let this user read it")
-                }
-                _ => complaint,
-            }
-        }
-        Error::NoItemsFound => Complaint::usage(format!("no {what} in {path}"))
+        Error::Io(error) => cannot_read(what, path, error),
+        Error::NoItemsFound => Complaint::usage(format!("no {what} in {shown}"))
             .hint("it must be PEM, and not encrypted"),
-        error => Complaint::usage(format!("cannot read {what} {path}: {error}")),
+        error => Complaint::usage(format!("cannot read {what} {shown}: {error}")),
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::listener::try_bind;
 use super::Check;
 use crate::certificate::{days_until, names, validity};
 use crate::clock;
+use crate::complaint::counted;
 use crate::config::Diagnosis;
 use crate::outgoing::{Body, CALL};
 use crate::probe::{Trust, examine};
@@ -82,11 +83,11 @@ fn expiry(certificate: &[u8]) -> (Check, bool) {
         )
     } else if ends <= now {
         (
-            Check::bad(EXPIRY, format!("it has ended at {when}")).hint(hint),
+            Check::bad(EXPIRY, format!("it expired at {when}")).hint(hint),
             true,
         )
     } else if days < SOON {
-        let what = format!("it ends in {days} days, at {when}");
+        let what = format!("it ends in {}, at {when}", counted(&days, "day"));
         (Check::notable(EXPIRY, what).hint(hint), false)
     } else {
         (
@@ -130,7 +131,7 @@ pub(super) fn public_url(diagnosis: &Diagnosis) -> Vec<Check> {
         )];
     };
     let Ok(challenge) = random::letters(20) else {
-        return vec![Check::unseen(PUBLIC, "there are no random bytes")];
+        return vec![Check::unseen(PUBLIC, "cannot get random bytes")];
     };
     let body = json!({ "type": "url_verification", "challenge": challenge }).to_string();
     let timestamp = clock::now().unix().to_string();
