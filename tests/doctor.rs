@@ -340,7 +340,7 @@ fn a_certificate_is_looked_at_as_slack_will() {
     is_broken(
         &doctor(&slack).and(&trusted).and(&over).finish(),
         "tls expiry",
-        "has ended",
+        "expired at",
     );
     is_broken(
         &doctor(&slack).and(&over[..2]).finish(),
