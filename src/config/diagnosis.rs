@@ -4,18 +4,21 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 
+use super::app::needs;
+use super::environment::Environment;
 use super::health::{certificates, public_name};
-use super::{
-    ConfigFile, Environment, PairPaths, Parsed, Reach, Sources, api_base, bot_token, caller,
-    channel, find_file, no_signing_secret, proxy, public_url, roots, safety, signing_secrets, site,
-    tls, webhook,
-};
+use super::site::site;
+use super::sources::{Sources, find_file};
+use super::terms::{self, Reach, caller, channel, proxy, roots};
+use super::webhook::{is_switched_off, public_url, signing_secrets, tls, webhook};
+use crate::cli::Parsed;
 use crate::complaint::Complaint;
-use crate::outgoing::{Caller, Proxy};
+use crate::outgoing::Caller;
 use crate::slack::api::Client;
 use crate::slack::manifest::Needs;
 use crate::slack::signature::SigningSecret;
 use crate::store::Site;
+use crate::webhook::tls::PairPaths;
 
 /// Each piece, or what is wrong with it.
 #[derive(Debug)]
@@ -53,10 +56,8 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         None => Vec::new(),
     };
     let whole = webhook(parsed, environment);
-    let (mut file, unreadable) = match find_file(parsed, environment) {
-        Ok(file) => (file, None),
-        Err(complaint) => (ConfigFile::default(), Some(complaint)),
-    };
+    // What cannot be read, `whole` tells.
+    let mut file = find_file(parsed, environment).unwrap_or_default();
     file.expand_what_is_set(environment);
     let sources = Sources {
         parsed,
@@ -64,11 +65,7 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         file: &file,
     };
     let secrets = signing_secrets(&sources);
-    let secrets = secrets.and_then(|secrets| match &*secrets {
-        [] => Err(no_signing_secret()),
-        _ => Ok(secrets),
-    });
-    let slack = client(&sources);
+    let slack = slack(&sources);
     let tls = tls(parsed);
     // What has a line of its own is not told twice.
     let told = [
@@ -76,19 +73,14 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         slack.as_ref().err(),
         tls.as_ref().err(),
     ];
-    let told = |complaint: &Complaint| {
+    let is_told = |complaint: &Complaint| {
         let mut told = told.iter().flatten();
         told.any(|other| other.what() == complaint.what())
     };
-    let path = file.path().map(Path::to_owned);
-    let verdict = match (unreadable, whole) {
-        (Some(complaint), _) => Err(complaint),
-        (None, Err(complaint)) if !told(&complaint) => Err(complaint),
-        (None, _) => Ok(path),
+    let verdict = match whole {
+        Err(complaint) if !is_told(&complaint) => Err(complaint),
+        _ => Ok(file.path().map(Path::to_owned)),
     };
-    let policy = safety::policy(&file);
-    let by_group =
-        policy.is_ok_and(|policy| policy.levels.iter().any(|rule| !rule.groups.is_empty()));
     let public_url = file
         .has("webhook.publicUrl")
         .then(|| public_url(&file).ok())
@@ -97,18 +89,14 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         file: verdict,
         warnings: file.warnings.clone(),
         channel: channel(&sources).unwrap_or_default(),
-        needs: if by_group {
-            Needs::Groups
-        } else {
-            Needs::Basics
-        },
+        needs: needs(&file).unwrap_or(Needs::Basics),
         site: site(&sources, Some(Reach::Looks)),
         host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,
         port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,
         reuse_port: parsed.flag("--reuse-port"),
         public_name: public_name(&sources).unwrap_or_default(),
         caller: Caller::new(
-            proxy_or_none(environment),
+            proxy(environment).unwrap_or_default(),
             roots(environment).unwrap_or_default(),
         ),
         secrets,
@@ -119,17 +107,12 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
     })
 }
 
-/// Whoever calls Slack.
-fn client(sources: &Sources<'_>) -> Result<Client, Complaint> {
-    let base = api_base(sources.environment)?;
+/// Whoever calls Slack for the server.
+fn slack(sources: &Sources<'_>) -> Result<Client, Complaint> {
     let caller = caller(sources.environment)?;
-    let mut client = Client::new(base, bot_token(sources, Reach::Posts)?, caller);
-    if sources.file.flag("incident.slack.enabled")? == Some(false) {
+    let mut client = terms::slack(sources, Reach::Posts, caller)?;
+    if is_switched_off(sources.file)? {
         client.switch_off();
     }
     Ok(client)
-}
-
-fn proxy_or_none(environment: &Environment) -> Option<Proxy> {
-    proxy(environment).ok().flatten()
 }

@@ -7,7 +7,11 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
-use super::{Environment, Parsed, Sources, find_file, public_url};
+use super::environment::Environment;
+use super::file::ConfigFile;
+use super::sources::{Sources, find_file, text};
+use super::webhook::public_url;
+use crate::cli::Parsed;
 use crate::complaint::{Complaint, cannot_read};
 use crate::outgoing::Url;
 use crate::probe::Trust;
@@ -40,10 +44,10 @@ pub enum Place {
 /// # Errors
 /// Whatever is wrong in options, environment or file: exit 2.
 pub fn health(parsed: &Parsed, environment: &Environment) -> Result<HealthSettings, Complaint> {
-    let url = super::text(parsed, "--url")?;
+    let url = text(parsed, "--url")?;
     // Who names the server needs no configuration.
     let mut file = match url {
-        Some(_) => super::ConfigFile::default(),
+        Some(_) => ConfigFile::default(),
         None => find_file(parsed, environment)?,
     };
     let wanted = ["webhook.port", "webhook.host", PUBLIC_URL];
@@ -58,7 +62,7 @@ pub fn health(parsed: &Parsed, environment: &Environment) -> Result<HealthSettin
         None => Vec::new(),
     };
     let number = |name: &str| -> Result<Option<u32>, Complaint> {
-        let Some(text) = super::text(parsed, name)? else {
+        let Some(text) = text(parsed, name)? else {
             return Ok(None);
         };
         let wrong = || Complaint::usage(format!("{name} {text} is not a number from 0 up"));

@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
-use super::{Reach, Sources};
+use super::sources::Sources;
+use super::terms::Reach;
 use crate::approval::{SEED, SignKey, VerifyKey};
 use crate::complaint::{Complaint, cannot_read, reason};
 use crate::random;

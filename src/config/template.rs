@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
 use super::keys::{KEYS, LEVELS};
-use super::named_file;
+use super::sources::named_file;
 use crate::cli::Parsed;
 use crate::complaint::{Complaint, reason};
 use crate::random;
