@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -91,6 +92,7 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         }
         stage.begin(auto, wishes, ready.happened, told.clone());
     });
+    stage.over.store(true, Ordering::Relaxed);
     let end = end?;
     printed?;
     match (end, auto, told_all.try_recv()) {
@@ -123,6 +125,8 @@ struct Stage {
     /// What the server and the agent find in their environment: nothing of this process's own.
     environment: Arc<Environment>,
     secret: SigningSecret,
+    /// Whether the demo ends: its agents may find their requests gone.
+    over: Arc<AtomicBool>,
 }
 
 impl Stage {
@@ -163,6 +167,7 @@ impl Stage {
             pending_dir: place.pending_dir(),
             config,
             secret,
+            over: Arc::default(),
         })
     }
 
@@ -234,6 +239,7 @@ impl Stage {
                     let (stage, agent) = (self.clone(), agent.clone());
                     thread::spawn(move || match stage.ask(risk) {
                         Ok(()) => drop(agent.send(())),
+                        Err(_) if stage.over.load(Ordering::Relaxed) => {}
                         Err(complaint) => log::warn!("The agent gave up: {}", complaint.what()),
                     });
                     Ok(())
