@@ -7,6 +7,9 @@ use std::path::Path;
 /// A device has failed (errno.h; `ErrorKind` has no name for it).
 const EIO: i32 = 5;
 
+/// How the standard library begins what it says of a name that does not resolve; what follows is the C library's.
+const LOOKUP: &str = "failed to lookup address information";
+
 /// How the process ends. The numbers are part of the contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -196,6 +199,9 @@ pub fn reason(error: &io::Error) -> String {
         _ if error.raw_os_error() == Some(EIO) => "input/output error",
         _ => {
             let text = error.to_string();
+            if text.starts_with(LOOKUP) {
+                return "host not found".to_owned();
+            }
             let text = text.split(" (os error").next().unwrap_or(&text);
             let mut chars = text.chars();
             let first = chars.next().into_iter().flat_map(char::to_lowercase);
@@ -261,6 +267,16 @@ mod tests {
             cannot_read("sign key", Path::new("/k"), &error).to_string(),
             "runbook: error: cannot read sign key /k: permission denied\n\
              runbook: hint: run as its owner, or let this user read it"
+        );
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_said_without_the_c_librarys_words() {
+        use std::net::ToSocketAddrs;
+        let error = ("no-such-host.invalid", 1).to_socket_addrs().err();
+        assert_eq!(
+            error.map(|error| reason(&error)).as_deref(),
+            Some("host not found")
         );
     }
 
