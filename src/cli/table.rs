@@ -447,7 +447,7 @@ pub const COMMANDS: &[Command] = &[
         variables: &[],
         examples: &[
             "runbook man | man -l -",
-            "runbook man > /usr/local/share/man/man1/runbook.1",
+            "runbook man | install -D -m 644 /dev/stdin /usr/local/share/man/man1/runbook.1",
         ],
         exits: PLAIN,
     },
