@@ -76,6 +76,7 @@ fn every_option_that_people_read_of_is_one_of_its_command() {
     // aws, cargo, readelf, certbot, docker, kubectl, systemctl, useradd, and our scripts.
     let of_others = [
         "--binary",
+        "--break-system-packages",
         "--cap-drop",
         "--chmod",
         "--crates",
@@ -84,6 +85,7 @@ fn every_option_that_people_read_of_is_one_of_its_command() {
         "--home-dir",
         "--interval",
         "--locked",
+        "--no-install-recommends",
         "--now",
         "--path",
         "--picture",

@@ -1,6 +1,7 @@
 //! The README's tables are projections of the program's own; `UPDATE_README=1 cargo test readme`
 //! writes them again.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -139,6 +140,51 @@ fn each_threat_names_tests_that_there_are() {
         for name in names {
             let test = format!("#[test]\nfn {}()", name.trim_matches('`'));
             assert!(tests.contains(&test), "{name}");
+        }
+    }
+}
+
+/// What a text installs by a command: the words behind it that are neither options nor the shell's own.
+fn installed<'a>(text: &'a str, command: &str) -> BTreeSet<&'a str> {
+    let lines = text.match_indices(command).filter_map(|(at, _)| {
+        let line = text[at + command.len()..].split(['\n', '`', '>', '|']);
+        line.into_iter().next()
+    });
+    lines
+        .flat_map(str::split_whitespace)
+        // The shell's `2>`.
+        .filter(|word| !word.starts_with('-') && *word != "2")
+        .collect()
+}
+
+#[test]
+fn what_the_readme_says_the_tests_need_is_what_the_gate_installs() {
+    let gate = concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run");
+    let (gate, readme) = (
+        fs::read_to_string(gate).unwrap(),
+        fs::read_to_string(README).unwrap(),
+    );
+    let (_, told) = readme.split_once("## How it is tried").unwrap();
+    let (told, _) = told.split_once("\n### ").unwrap();
+    for command in ["apt-get install", "pip install"] {
+        let needed = installed(&gate, command);
+        assert!(needed.len() > 2, "{command}: only {needed:?}");
+        assert_eq!(installed(told, command), needed, "{command}");
+    }
+}
+
+#[test]
+fn every_script_and_sample_is_told_of() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(README).unwrap();
+    for folder in ["scripts", "fixtures"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let place = entry.unwrap().path();
+            let place = place.strip_prefix(root).unwrap().display().to_string();
+            assert!(
+                readme.contains(&place),
+                "the README does not tell of {place}"
+            );
         }
     }
 }
