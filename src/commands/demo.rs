@@ -15,7 +15,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::desk::{Office, outcome};
-use super::webhook::{self, Event};
+use super::server::Event;
+use super::webhook;
 use super::{print, request};
 use crate::approval::{ApprovalId, Choice, CommandLine, Risk};
 use crate::cli::{self, Parsed, Request};

@@ -16,6 +16,7 @@ mod live_line;
 mod manifest;
 mod request;
 mod run;
+mod server;
 mod show;
 mod signals;
 mod terminal;
