@@ -3,8 +3,13 @@
 //! Sources: <https://docs.slack.dev/apis/web-api/> and
 //! <https://docs.slack.dev/interactivity/handling-user-interaction#message_responses>
 
+mod access;
+mod answer;
+
+pub use access::{Base, BotToken, DEFAULT_BASE, TokenKind};
+pub use answer::{Identity, Introduction, Names, Posted, hint, is_about_credentials};
+
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,75 +19,13 @@ use serde_json::{Value, json};
 
 use super::message::Message;
 use crate::approval::{GroupId, UserId};
-use crate::clock::{self, Timestamp};
+use crate::clock;
 use crate::metrics::{self, Counter};
-use crate::outgoing::{Body, CALL, CallError, Caller, Url};
+use crate::outgoing::{Body, CALL, CallError, Caller};
+use answer::{Nothing, verdict};
 
-/// Where Slack's Web API is.
-pub const DEFAULT_BASE: &str = "https://slack.com/api/";
 /// How long an answer may take that a clicker waits for: they are to have theirs within 5 s.
 const ASK: Duration = Duration::from_secs(4);
-
-/// A bot token. It cannot be displayed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BotToken(Box<str>);
-
-impl BotToken {
-    /// `None` when it is empty or cannot stand in a header.
-    pub fn new(text: &str) -> Option<Self> {
-        let text = text.trim();
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.into()))
-    }
-}
-
-/// Which of Slack's kinds a token is, by how it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenKind {
-    Bot,
-    /// `xoxp-`: it acts as a person.
-    User,
-    /// `xapp-`: it cannot call these methods.
-    App,
-    Unknown,
-}
-
-impl BotToken {
-    pub fn kind(&self) -> TokenKind {
-        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| self.0.starts_with(prefix));
-        match () {
-            () if begins(&["xoxb-", "xoxe.xoxb-"]) => TokenKind::Bot,
-            () if begins(&["xoxp-", "xoxe.xoxp-"]) => TokenKind::User,
-            () if begins(&["xapp-"]) => TokenKind::App,
-            () => TokenKind::Unknown,
-        }
-    }
-}
-
-impl fmt::Debug for BotToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BotToken(..)")
-    }
-}
-
-/// The base URL of Slack's Web API, with a slash at its end.
-#[derive(Clone, Debug)]
-pub struct Base(Url);
-
-impl Base {
-    /// `None` when it is no absolute `http` or `https` URL, or has a user or a query.
-    pub fn parse(text: &str) -> Option<Self> {
-        let slash = if text.ends_with('/') { "" } else { "/" };
-        let url = Url::parse(&format!("{text}{slash}"))?;
-        (!text.contains(['?', '#'])).then_some(Self(url))
-    }
-
-    /// Whether a `response_url` may be called: it is Slack's own, or of the very scheme, host and
-    /// port of this base. What a payload says must not send us anywhere else.
-    pub fn admits(&self, response_url: &str) -> bool {
-        response_url.starts_with("https://hooks.slack.com/")
-            || response_url.starts_with(self.0.origin())
-    }
-}
 
 /// Speaks to Slack. One for the whole process: connections are kept and shared.
 #[derive(Debug)]
@@ -101,13 +44,6 @@ pub struct Client {
 struct Limit {
     method: &'static str,
     channel: Option<String>,
-}
-
-/// Where a message was posted: the conversation's id, and the message's `ts`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Posted {
-    pub channel: String,
-    pub ts: String,
 }
 
 impl Client {
@@ -264,8 +200,8 @@ impl Client {
         let Some(token) = &self.token else {
             return Err(CallError::Refused("there is no bot token".into()));
         };
-        let url = format!("{}auth.test", self.base.0.as_str());
-        let authorization = ("Authorization", &*format!("Bearer {}", token.0));
+        let url = self.base.method("auth.test");
+        let authorization = ("Authorization", &*token.authorization());
         let reply =
             self.caller
                 .exchange(&url, &[authorization], Body::Form(String::new()), CALL)?;
@@ -376,8 +312,8 @@ impl Client {
         let Some(token) = &self.token else {
             return Err(CallError::Refused("there is no bot token".into()));
         };
-        let url = format!("{}{method}", self.base.0.as_str());
-        let authorization = ("Authorization", &*format!("Bearer {}", token.0));
+        let url = self.base.method(method);
+        let authorization = ("Authorization", &*token.authorization());
         let sent = self.caller.post(&url, &[authorization], body, within);
         if let Err(CallError::Limited(pause)) = sent {
             let now = clock::tick();
@@ -441,44 +377,6 @@ impl Limit {
     }
 }
 
-/// Whose a token is, as `auth.test` says.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Identity {
-    pub team_id: Option<String>,
-    pub enterprise_id: Option<String>,
-}
-
-/// What Slack says when a token introduces itself.
-#[derive(Debug)]
-pub struct Introduction {
-    /// Whose the token is, or Slack's word for why it is nobody's.
-    pub named: Result<Names, CallError>,
-    /// What the token may do.
-    pub scopes: Option<Vec<String>>,
-    /// Slack's clock.
-    pub date: Option<Timestamp>,
-}
-
-/// A workspace and a bot, by the names that people know.
-#[derive(Debug, Deserialize)]
-pub struct Names {
-    pub team: Option<String>,
-    pub user: Option<String>,
-}
-
-impl Identity {
-    /// Whether a team is the workspace, or the organisation that it belongs to.
-    pub fn is_home(&self, team: &str) -> bool {
-        [&self.team_id, &self.enterprise_id]
-            .iter()
-            .any(|own| own.as_deref() == Some(team))
-    }
-}
-
-/// What we take from an answer that says no more than that it is well.
-#[derive(Deserialize)]
-struct Nothing {}
-
 /// The fuzzer's door. Reads what may be an answer of Slack's for everything that we ask.
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -486,205 +384,4 @@ pub fn fuzz(bytes: &[u8]) {
     let _ = verdict::<Posted>(bytes);
     let _ = verdict::<Value>(bytes);
     let _ = verdict::<Identity>(bytes);
-}
-
-/// What the Web API's `{"ok":…,"error":…}` means.
-fn verdict<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        ok: bool,
-        error: Option<String>,
-    }
-    let strange = |_| CallError::Failed("the answer is not Slack's".into());
-    match serde_json::from_slice(body).map_err(strange)? {
-        Answer { ok: true, .. } => serde_json::from_slice(body).map_err(strange),
-        Answer {
-            error: Some(error), ..
-        } if is_permanent(&error) => Err(CallError::Refused(error)),
-        Answer { error, .. } => Err(CallError::Failed(
-            error.unwrap_or_else(|| "no reason given".into()),
-        )),
-    }
-}
-
-/// Whether Slack does not know the token, or does not grant it what we need.
-pub fn is_about_credentials(error: &str) -> bool {
-    const CREDENTIALS: [&str; 8] = [
-        "account_inactive",
-        "invalid_auth",
-        "missing_scope",
-        "not_allowed_token_type",
-        "not_authed",
-        "org_login_required",
-        "token_expired",
-        "token_revoked",
-    ];
-    CREDENTIALS.contains(&error)
-}
-
-/// What would help against an error of Slack.
-pub fn hint(error: &str) -> Option<&'static str> {
-    Some(match error {
-        "not_in_channel" => {
-            "invite the bot to the channel (/invite @runbook), or add the scope chat:write.public"
-        }
-        "channel_not_found" => {
-            "check the channel's name or id; into a private channel the bot has to be invited"
-        }
-        "is_archived" => "the channel is archived; name another one",
-        "not_enabled" => "switch on the Home tab under App Home of the Slack app",
-        "missing_scope" => {
-            "add chat:write under OAuth & Permissions of the Slack app, and install it again"
-        }
-        "restricted_action" => {
-            "the workspace's settings forbid posting there; name another channel"
-        }
-        error if is_about_credentials(error) => {
-            "SLACK_BOT_TOKEN should be the Bot User OAuth Token of an installed app (xoxb-…)"
-        }
-        _ => return None,
-    })
-}
-
-/// Errors that stay however often we ask. Any other is tried again, for Slack may add new ones.
-/// Sources: <https://docs.slack.dev/reference/methods/chat.update>,
-/// <https://docs.slack.dev/reference/methods/chat.postMessage>,
-/// <https://docs.slack.dev/reference/methods/chat.postEphemeral>,
-/// <https://docs.slack.dev/reference/methods/views.publish>
-fn is_permanent(error: &str) -> bool {
-    const PERMANENT: &[&str] = &[
-        "access_denied",
-        "account_inactive",
-        "as_user_not_supported",
-        "block_mismatch",
-        "cannot_reply_to_message",
-        "cant_update_message",
-        "channel_not_found",
-        "deprecated_endpoint",
-        "edit_window_closed",
-        "ekm_access_denied",
-        "enterprise_is_restricted",
-        "exchanged_trigger_id",
-        "expired_trigger_id",
-        "expired_url",
-        "invalid_arguments",
-        "invalid_attachments",
-        "invalid_auth",
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "invalid_trigger_id",
-        "is_archived",
-        "is_inactive",
-        "message_limit_exceeded",
-        "message_not_found",
-        "messages_tab_disabled",
-        "method_deprecated",
-        "missing_scope",
-        "msg_blocks_too_long",
-        "msg_too_long",
-        "no_permission",
-        "no_such_subteam",
-        "no_text",
-        "not_allowed_token_type",
-        "not_authed",
-        "not_enabled",
-        "not_in_channel",
-        "org_login_required",
-        "restricted_action",
-        "restricted_action_non_threadable_channel",
-        "restricted_action_read_only_channel",
-        "restricted_action_thread_locked",
-        "restricted_action_thread_only_channel",
-        "team_access_not_granted",
-        "team_not_found",
-        "token_expired",
-        "token_revoked",
-        "too_many_attachments",
-        "two_factor_setup_required",
-        "unknown_method",
-        "used_url",
-        "user_not_found",
-        "user_not_visible",
-        "user_not_in_channel",
-        "view_too_large",
-    ];
-    PERMANENT.contains(&error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_slack_and_the_configured_origin_are_called_back() {
-        let base = Base::parse("http://127.0.0.1:8080/api").unwrap();
-        assert_eq!(base.0.as_str(), "http://127.0.0.1:8080/api/");
-        for good in [
-            "https://hooks.slack.com/actions/T1/2/x",
-            "http://127.0.0.1:8080/actions/1",
-        ] {
-            assert!(base.admits(good), "{good}");
-        }
-        for bad in [
-            "http://hooks.slack.com/actions/1",
-            "https://hooks.slack.com.evil.example/",
-            "https://hooks.slack.com@evil.example/",
-            "http://127.0.0.1:80801/",
-            "http://127.0.0.1:8081/",
-            "https://127.0.0.1:8080/",
-            "file:///etc/passwd",
-            "",
-        ] {
-            assert!(!base.admits(bad), "{bad}");
-        }
-        for bad in [
-            "slack.com/api",
-            "ftp://slack.com/",
-            "https://u:p@slack.com/api/",
-            "https://slack.com/api/?x=1",
-        ] {
-            assert!(Base::parse(bad).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_told_from_a_passing_trouble() {
-        let posted = Posted {
-            channel: "C1".into(),
-            ts: "1.2".into(),
-        };
-        assert_eq!(
-            verdict(br#"{"ok":true,"channel":"C1","ts":"1.2"}"#),
-            Ok(posted)
-        );
-        assert_eq!(
-            verdict::<Posted>(br#"{"ok":false,"error":"channel_not_found"}"#),
-            Err(CallError::Refused("channel_not_found".into()))
-        );
-        for passing in [
-            r#"{"ok":false,"error":"internal_error"}"#,
-            r#"{"ok":false}"#,
-            r#"{"ok":true}"#,
-            "<html>",
-            "",
-            "[]",
-        ] {
-            assert!(
-                matches!(
-                    verdict::<Posted>(passing.as_bytes()),
-                    Err(CallError::Failed(_))
-                ),
-                "{passing}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_token_cannot_be_printed_or_break_a_header() {
-        assert_eq!(
-            format!("{:?}", BotToken::new("xoxb-1")),
-            "Some(BotToken(..))"
-        );
-        assert!(BotToken::new("xoxb-1\r\nX: y").is_none());
-    }
 }
