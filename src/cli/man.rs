@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{COMMANDS, COMMON, Command, Opt, code, stand_ins, usage};
+use super::help::{code, stand_ins, usage};
+use super::{COMMANDS, COMMON, Command, Opt};
 use crate::complaint::Exit;
 
 /// A page has to be dated; a day that stands here is the same whenever the program is built.

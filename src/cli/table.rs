@@ -1,4 +1,5 @@
-//! The table of commands. Nothing else in the program spells an option or a default.
+//! The table of commands, and behind it the options that several share. It is long because it is one: nothing else in
+//! the program spells an option or a default.
 
 use super::completion::SHELLS;
 use super::{Command, Kind, Operand, Opt, Variable};
