@@ -45,7 +45,7 @@ impl Webhook {
     /// Answers a delivery of the Events API.
     pub(super) fn event(&self, request: &Request, body: &SignedBody) -> Result<Response, Refusal> {
         if !request.has_content_type(JSON) {
-            log::warn!("Event refused: its content type is not {JSON}");
+            log::warn!(reason:% = format_args!("its content type is not {JSON}"); "Event refused");
             return Err(Refusal::Unreadable);
         }
         let delivery = Delivery::parse(body.bytes()).map_err(|error| {

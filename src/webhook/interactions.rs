@@ -21,7 +21,7 @@ impl Webhook {
         body: &SignedBody,
     ) -> Result<Response, Refusal> {
         if !request.has_content_type(FORM) {
-            log::warn!("Interaction refused: its content type is not {FORM}");
+            log::warn!(reason:% = format_args!("its content type is not {FORM}"); "Interaction refused");
             return Err(Refusal::Unreadable);
         }
         let interaction = Interaction::parse(body.bytes()).map_err(|unreadable| {
