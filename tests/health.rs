@@ -426,16 +426,21 @@ fn a_warning_beside_a_result_is_a_line_of_json_where_the_log_is() {
     );
 }
 
+/// What an address that serves nothing else says.
+fn numbers_alone(server: &Server) -> String {
+    let log = server.wait_for_log("/metrics", Duration::from_secs(5));
+    let (_, rest) = log.split_once("Metrics at http://").unwrap();
+    let address = rest.split('/').next().unwrap();
+    request(address, &RawRequest::new("GET", "/metrics"), "GET").text()
+}
+
 #[test]
 fn the_end_of_the_served_certificate_is_a_number() {
     let authority = Authority::new();
     let pair = authority.issue_for("served", Key::Ec, 5);
     let addr = ["--metrics-addr", "127.0.0.1:0"];
     let server = Server::builder().args(pair.options()).args(addr).start();
-    let log = server.wait_for_log("/metrics", Duration::from_secs(5));
-    let (_, rest) = log.split_once("Metrics at http://").unwrap();
-    let address = rest.split('/').next().unwrap();
-    let numbers = request(address, &RawRequest::new("GET", "/metrics"), "GET").text();
+    let numbers = numbers_alone(&server);
     let series = "runbook_certificate_not_after_timestamp_seconds ";
     let end = numbers.lines().find_map(|line| line.strip_prefix(series));
     let end: u64 = end.unwrap_or_else(|| panic!("{numbers}")).parse().unwrap();
@@ -447,6 +452,42 @@ fn the_end_of_the_served_certificate_is_a_number() {
     );
     let plain = Server::builder().start().get("/metrics").text();
     assert!(!plain.contains(series), "{plain}");
+}
+
+#[test]
+fn the_readme_tells_of_each_number_in_the_words_of_the_number_itself() {
+    let authority = Authority::new();
+    let pair = authority.issue_for("served", Key::Ec, 5);
+    let addr = ["--metrics-addr", "127.0.0.1:0"];
+    let server = Server::builder().args(pair.options()).args(addr).start();
+    let numbers = numbers_alone(&server);
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, table) = readme.split_once("| metric | |\n|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let told: Vec<(&str, &str)> = rows
+        .map(|row| {
+            let (name, help) = row.trim_matches([' ', '|']).split_once(" | ").unwrap();
+            (name.trim_matches('`').split('{').next().unwrap(), help)
+        })
+        .collect();
+    let mut helped = Vec::new();
+    for line in numbers.lines() {
+        let Some((name, help)) = line
+            .strip_prefix("# HELP ")
+            .and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
+        let (first, rest) = help.trim_end_matches('.').split_at(1);
+        let help = first.to_lowercase() + rest;
+        assert!(told.contains(&(name, &help)), "{name}: {help}");
+        helped.push(name);
+    }
+    for (name, _) in told {
+        // Slack was not called.
+        let is_there = helped.contains(&name) || name == "runbook_slack_calls_total";
+        assert!(is_there, "{name}: {numbers}");
+    }
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Webhook {
                 ),
                 gauge(
                     "runbook_unreadable_files",
-                    "Files that are no approvals and left alone.",
+                    "Files that should be approvals and cannot be read.",
                     census.unreadable,
                 ),
                 gauge(
