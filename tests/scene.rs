@@ -1,10 +1,5 @@
 //! A server under a policy, its directory and its Slack: the stage for whoever clicks.
 
-#![allow(
-    dead_code,
-    reason = "a stage offers more than any one set of tests uses"
-)]
-
 use std::fs;
 use std::time::Duration;
 
