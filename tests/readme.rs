@@ -116,7 +116,7 @@ fn the_readmes_tables_are_what_the_program_says() {
 }
 
 #[test]
-fn each_threat_names_tests_that_there_are() {
+fn each_threat_and_each_promise_names_tests_that_there_are() {
     let mut tests = String::new();
     for folder in ["tests", "tests/edge"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -128,11 +128,11 @@ fn each_threat_names_tests_that_there_are() {
         }
     }
     let readme = fs::read_to_string(README).unwrap();
-    let table = readme.split("| threat |").nth(1).unwrap();
-    let rows = table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'));
+    let tables = ["| threat |", "| promise |"].map(|head| readme.split(head).nth(1).unwrap());
+    let rows = tables.iter().flat_map(|table| {
+        let rows = table.lines().skip(2);
+        rows.take_while(|line| line.starts_with('|'))
+    });
     for row in rows {
         let shown = row.rsplit('|').nth(1).unwrap();
         let names: Vec<&str> = shown.split_whitespace().collect();
