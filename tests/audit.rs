@@ -65,6 +65,23 @@ fn told(dir: &Scratch, id: &str, expected: &[&str]) -> Vec<Value> {
     panic!("{last:?} instead of {expected:?}");
 }
 
+/// Holds the README to what stands in the log: its events and all fields, those inside of others too.
+fn every_word_is_the_readmes(dir: &Scratch) {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, section) = readme.split_once("## The audit log").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let told = |word: &str| assert!(section.contains(&format!("`{word}`")), "{word}");
+    for line in lines(dir) {
+        told(line["event"].as_str().unwrap());
+        for (key, value) in line.as_object().unwrap() {
+            told(key);
+            let inner = value.as_object().filter(|_| key != "policy");
+            inner.into_iter().flatten().for_each(|(key, _)| told(key));
+        }
+    }
+}
+
 fn audit(dir: &Scratch, args: &[&str]) -> (Option<i32>, String, String) {
     let finished = Client::new(["audit"]).and(args).dir(dir).finish();
     let text = finished.stdout.clone();
@@ -194,6 +211,7 @@ fn every_kind_of_event_is_told_in_order() {
         (rules("policyRefused") == 1).then_some(())
     });
 
+    every_word_is_the_readmes(&dir);
     let (status, text, _) = audit(&dir, &["verify"]);
     assert_eq!(status, Some(0), "{text}");
     let count = lines(&dir).len();
@@ -233,6 +251,7 @@ fn a_command_that_is_run_stands_there_from_request_to_exit_code() {
     );
     assert_eq!(told[3]["exitCode"], 7);
     assert!(told[3]["durationMs"].is_u64());
+    every_word_is_the_readmes(&dir);
     assert!(read_approval(&dir, "apr-1").get("auditOwed").is_none());
 }
 

@@ -10,6 +10,9 @@ use runbook::cli::{COMMANDS, Opt, usage};
 use runbook::complaint::Exit;
 use runbook::config::KEYS;
 
+use crate::harness::Server;
+use crate::stand_in::StandIn;
+
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
 /// One row for each option and each variable, with the commands that take it.
@@ -186,5 +189,28 @@ fn every_script_and_sample_is_told_of() {
                 "the README does not tell of {place}"
             );
         }
+    }
+}
+
+#[test]
+fn the_configuration_that_the_readme_shows_starts_a_server_without_a_warning() {
+    let readme = fs::read_to_string(README).unwrap();
+    let (_, shown) = readme.split_once("## Configuration").unwrap();
+    let (_, shown) = shown.split_once("```yaml\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let slack = StandIn::start();
+    let server = Server::builder().slack(&slack).config(shown).start();
+    assert!(!server.log().contains("[WARN]"), "{}", server.log());
+}
+
+#[test]
+fn the_readme_tells_of_each_detail_of_health() {
+    let readme = fs::read_to_string(README).unwrap();
+    let (_, told) = readme.split_once("### Health").unwrap();
+    let (told, _) = told.split_once("\n### ").unwrap();
+    let health = Server::builder().start().get("/health?verbose").json();
+    let details = health.as_object().unwrap().keys();
+    for key in details.filter(|key| !["status", "pendingApprovals"].contains(&key.as_str())) {
+        assert!(told.contains(&format!("`{key}`")), "{key}");
     }
 }
