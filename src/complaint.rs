@@ -150,11 +150,12 @@ pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        self.0.chars().try_for_each(|c| match c {
-            c if c.is_control() => write!(f, "{}", c.escape_default()),
-            c if steers(c) => write!(f, "{}", c.escape_unicode()),
-            c => f.write_char(c),
+        escaped(f, self.0, steers, |f, c| {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())
+            } else {
+                write!(f, "{}", c.escape_unicode())
+            }
         })
     }
 }
@@ -165,14 +166,27 @@ pub struct PrintableJson<'a>(pub &'a str);
 
 impl fmt::Display for PrintableJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        self.0.chars().try_for_each(|c| match c {
-            // Between values; inside of text it is escaped already.
-            '\n' => f.write_char(c),
-            c if steers(c) => write!(f, "\\u{:04x}", u32::from(c)),
-            c => f.write_char(c),
+        // A line's end is between values; inside of text it is escaped already.
+        let steers = |c| c != '\n' && steers(c);
+        escaped(f, self.0, steers, |f, c| {
+            write!(f, "\\u{:04x}", u32::from(c))
         })
     }
+}
+
+/// Writes what needs no escape in as large pieces as there are.
+fn escaped(
+    f: &mut fmt::Formatter<'_>,
+    mut text: &str,
+    needs: impl Fn(char) -> bool,
+    escape: impl Fn(&mut fmt::Formatter<'_>, char) -> fmt::Result,
+) -> fmt::Result {
+    while let Some((at, c)) = text.char_indices().find(|(_, c)| needs(*c)) {
+        f.write_str(&text[..at])?;
+        escape(f, c)?;
+        text = &text[at + c.len_utf8()..];
+    }
+    f.write_str(text)
 }
 
 /// Whether a character moves the cursor, ends a line or turns the direction of writing.

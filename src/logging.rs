@@ -3,6 +3,7 @@
 //! A record's key-value pairs are its details. As text, a detail is an indented line:
 //! `approvalId` becomes `  Approval ID: apr-abc123`; the key `note` stands without a label.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -31,6 +32,9 @@ impl FromStr for Format {
         }
     }
 }
+
+/// Bytes that most lines fit into.
+const USUAL: usize = 128;
 
 /// How the log of this process is written, once it has one.
 static FORMAT: OnceLock<Format> = OnceLock::new();
@@ -85,22 +89,19 @@ fn text(record: &Record) -> String {
         Level::Info => now.time_of_day(),
         level => level.to_string(),
     };
-    let mut lines = vec![format!(
-        "[{prefix}] {}",
-        Printable(&record.args().to_string())
-    )];
-    lines.extend(
-        details(record)
-            .into_iter()
-            .map(|(key, value)| match key.as_str() {
-                "note" => format!("  {}", Printable(&value)),
-                _ => format!("  {}: {}", label(&key), Printable(&value)),
-            }),
-    );
+    let mut lines = String::with_capacity(USUAL);
+    // A string takes whatever is written.
+    let _ = writeln!(lines, "[{prefix}] {}", Printable(&message(record)));
+    details(record, |key, value| {
+        let _ = match key {
+            "note" => writeln!(lines, "  {}", Printable(&value)),
+            _ => writeln!(lines, "  {}: {}", label(key), Printable(&value)),
+        };
+    });
     if record.level() != Level::Info {
-        lines.push(format!("  Time: {}", now.for_people()));
+        let _ = writeln!(lines, "  Time: {}", now.for_people());
     }
-    lines.join("\n") + "\n"
+    lines
 }
 
 /// `{"ts":…,"level":…,"msg":…}` with the details as fields.
@@ -111,28 +112,31 @@ fn json(record: &Record) -> String {
         "level".into(),
         record.level().as_str().to_lowercase().into(),
     );
-    object.insert("msg".into(), record.args().to_string().into());
-    object.extend(
-        details(record)
-            .into_iter()
-            .map(|(key, value)| (key, value.into())),
-    );
+    object.insert("msg".into(), message(record).into());
+    details(record, |key, value| {
+        object.insert(key.to_owned(), value.into());
+    });
     let line = serde_json::Value::Object(object).to_string();
     format!("{}\n", PrintableJson(&line))
 }
 
-fn details(record: &Record) -> Vec<(String, String)> {
-    struct Details(Vec<(String, String)>);
-    impl<'kvs> VisitSource<'kvs> for Details {
+fn message(record: &Record) -> String {
+    let mut message = String::with_capacity(USUAL);
+    let _ = message.write_fmt(*record.args());
+    message
+}
+
+/// Shows each detail, in order.
+fn details(record: &Record, show: impl FnMut(&str, String)) {
+    struct Details<F>(F);
+    impl<'kvs, F: FnMut(&str, String)> VisitSource<'kvs> for Details<F> {
         fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-            self.0.push((key.as_str().to_owned(), value.to_string()));
+            (self.0)(key.as_str(), value.to_string());
             Ok(())
         }
     }
-    let mut details = Details(Vec::new());
     // The visitor above has no error to give.
-    let _ = record.key_values().visit(&mut details);
-    details.0
+    let _ = record.key_values().visit(&mut Details(show));
 }
 
 /// `approvalId` → `Approval ID`.

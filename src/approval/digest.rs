@@ -2,42 +2,40 @@
 
 use std::fmt;
 
+use base16ct::lower;
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value};
 use sha2::Sha256;
 
 use super::Approval;
+use super::canonical::{Sorted, canonical};
 
 /// The SHA-256 of a request's meaning: id, operation, arguments, command and its directory, risk,
 /// resource, rollback and who asked. Displays as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
-/// The fields that are taken as they are; `riskLevel` is taken by its meaning.
-const MEANT: [&str; 7] = [
-    "operation",
+/// The fields that count, in the order of their bytes.
+const MEANT: [&str; 9] = [
     "args",
     "command",
     "directory",
-    "resource",
-    "rollbackCommand",
+    "id",
+    "operation",
     "requestedBy",
+    "resource",
+    RISK,
+    "rollbackCommand",
 ];
+/// Taken by its meaning, absent or not; the others are taken as they are.
+const RISK: &str = "riskLevel";
 
 impl Digest {
     /// 64 hex digits in lower case; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let digit = |b: u8| match b {
-            b'0'..=b'9' => Some(b - b'0'),
-            b'a'..=b'f' => Some(b - b'a' + 10),
-            _ => None,
-        };
         let mut bytes = [0; 32];
-        (text.len() == 64).then_some(())?;
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(Self(bytes))
+        let decoded = lower::decode(text, &mut bytes).ok()?.len();
+        (decoded == bytes.len()).then_some(Self(bytes))
     }
 }
 
@@ -45,38 +43,30 @@ impl Approval {
     /// What this request means. The order of keys and absent fields do not matter; how a number is
     /// written does.
     pub fn digest(&self) -> Digest {
-        let mut meaning = Map::new();
-        meaning.insert("id".into(), self.id().as_str().into());
-        meaning.insert("riskLevel".into(), self.risk().word().into());
-        for key in MEANT {
-            if let Some(value) = self.value(key).filter(|value| !value.is_null()) {
-                meaning.insert(key.into(), sorted(value));
-            }
-        }
-        let text = sorted(&Value::Object(meaning)).to_string();
-        Digest(<Sha256 as sha2::Digest>::digest(text).into())
+        Digest(<Sha256 as sha2::Digest>::digest(canonical("", &Meaning(self))).into())
     }
 }
 
-/// The same value with the keys of its objects in order.
-pub(super) fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_unstable_by_key(|(key, _)| *key);
-            entries
-                .into_iter()
-                .map(|(key, value)| (key.clone(), sorted(value)))
-                .collect()
+struct Meaning<'a>(&'a Approval);
+
+impl Serialize for Meaning<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for key in MEANT {
+            if key == RISK {
+                map.serialize_entry(key, self.0.risk().word())?;
+            } else if let Some(value) = self.0.value(key).filter(|value| !value.is_null()) {
+                map.serialize_entry(key, &Sorted(value))?;
+            }
         }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
+        map.end()
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut digits = [0; 64];
+        f.write_str(lower::encode_str(&self.0, &mut digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -101,7 +91,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::ApprovalId;
     use super::*;

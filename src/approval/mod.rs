@@ -4,6 +4,7 @@
 //! An [`Approval`] is its JSON document with the meaning of the known fields beside it. What we
 //! do not know is kept, in place and value, through every rewrite.
 
+mod canonical;
 mod command;
 mod decide;
 mod digest;

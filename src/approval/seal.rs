@@ -4,11 +4,12 @@
 
 use std::fmt;
 
+use base16ct::{lower, mixed};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::digest::sorted;
+use super::canonical::{Sorted, canonical};
 use super::{Approval, Status, Vote};
 
 /// The key that decisions are signed with.
@@ -64,7 +65,7 @@ impl SignKey {
     }
 
     fn sign(&self, context: &str, value: &Value) -> String {
-        hex(self.pair.sign(&message(context, value)).as_ref())
+        lower::encode_string(self.pair.sign(&message(context, value)).as_ref())
     }
 
     /// Signs a click that is to be decided later.
@@ -92,13 +93,13 @@ impl VerifyKey {
 
     /// Its name in documents: 16 hex digits of its SHA-256.
     pub fn name(self) -> String {
-        hex(&Sha256::digest(self.0)[..8])
+        lower::encode_string(&Sha256::digest(self.0)[..8])
     }
 
     fn holds(self, context: &str, value: &Value, signature: &str) -> bool {
         let key = UnparsedPublicKey::new(&ED25519, self.0);
-        let signature = unhex(signature);
-        signature.is_some_and(|signature| key.verify(&message(context, value), &signature).is_ok())
+        let signature = mixed::decode_vec(signature);
+        signature.is_ok_and(|signature| key.verify(&message(context, value), &signature).is_ok())
     }
 
     /// Whether a click that waited is as it was when it was signed.
@@ -193,22 +194,7 @@ impl Approval {
 }
 
 fn message(context: &str, value: &Value) -> Vec<u8> {
-    format!("{context}{}", sorted(value)).into_bytes()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
-    let pairs = text.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    (is_hex && text.len().is_multiple_of(2)).then(|| pairs.map(byte).collect())?
+    canonical(context, &Sorted(value))
 }
 
 #[cfg(test)]
@@ -293,7 +279,5 @@ mod tests {
         let public = key(7).verify_key();
         assert_eq!(VerifyKey::from_spki(&public.to_spki()), Some(public));
         assert_eq!(VerifyKey::from_spki(&public.to_spki()[1..]), None);
-        assert_eq!(unhex("0g"), None);
-        assert_eq!(unhex("é0"), None);
     }
 }

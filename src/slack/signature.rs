@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use base16ct::{lower, mixed};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -31,7 +32,7 @@ impl SigningSecret {
     /// The signature of a body at a time: `v0=` and 64 hex digits.
     pub fn sign(&self, timestamp: &str, body: &[u8]) -> String {
         let mac = self.mac(timestamp, body).finalize().into_bytes();
-        mac.iter().copied().fold("v0=".to_owned(), hex)
+        format!("v0={}", lower::encode_string(&mac))
     }
 
     #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
@@ -122,12 +123,7 @@ pub fn verify<'a>(
     let expected = secrets
         .first()
         .map(|secret| secret.mac(timestamp, body).finalize());
-    let expected = expected.map(|mac| {
-        mac.into_bytes()[..3]
-            .iter()
-            .copied()
-            .fold(String::new(), hex)
-    });
+    let expected = expected.map(|mac| lower::encode_string(&mac.into_bytes()[..3]));
     Err(Forged::Mismatch {
         expected: expected.unwrap_or_default(),
         received: signature
@@ -141,20 +137,8 @@ pub fn verify<'a>(
 /// 64 hex digits as 32 bytes.
 fn decode(digits: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    let pairs = digits.as_bytes().chunks_exact(2);
-    (digits.len() == 64).then_some(())?;
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        let digit = |b: u8| char::from(b).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(bytes)
-}
-
-fn hex(mut digits: String, byte: u8) -> String {
-    for half in [byte >> 4, byte & 15] {
-        digits.extend(char::from_digit(half.into(), 16));
-    }
-    digits
+    let decoded = mixed::decode(digits, &mut bytes).ok()?.len();
+    (decoded == bytes.len()).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! and the chain goes on in a new one.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -12,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use base16ct::lower;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -81,10 +81,7 @@ impl Link {
 
     /// `SEQ HASH`, always as long.
     fn note(self) -> String {
-        let mut note = format!("{:020} ", self.seq);
-        hex(&self.hash, &mut note);
-        note.push('\n');
-        note
+        format!("{:020} {}\n", self.seq, lower::encode_string(&self.hash))
     }
 
     /// `None` for what a power cut has made of a note.
@@ -92,13 +89,8 @@ impl Link {
         let note = str::from_utf8(note).ok()?.strip_suffix('\n')?;
         let (seq, digits) = note.split_once(' ')?;
         let mut hash = [0; 32];
-        if digits.len() != 2 * hash.len() || !digits.is_ascii() {
-            return None;
-        }
-        for (n, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).ok()?;
-        }
-        let seq = seq.parse().ok()?;
+        let decoded = lower::decode(digits, &mut hash).ok()?.len();
+        let seq = seq.parse().ok().filter(|_| decoded == hash.len())?;
         Some(Self { seq, hash })
     }
 }
@@ -313,11 +305,8 @@ fn last_line(file: &mut File) -> io::Result<(Option<Vec<u8>>, u64)> {
 
 /// One line, without its end.
 fn line(before: Link, body: &str) -> String {
-    let mut line = format!("{{\"seq\":{},\"prev\":\"", before.seq + 1);
-    hex(&before.hash, &mut line);
-    line.push_str("\",");
-    line.push_str(body);
-    line
+    let (seq, prev) = (before.seq + 1, lower::encode_string(&before.hash));
+    format!("{{\"seq\":{seq},\"prev\":\"{prev}\",{body}")
 }
 
 /// What of an entry's JSON stands in its line, whatever the line's place in the chain.
@@ -329,13 +318,6 @@ fn body(entry: &str) -> &str {
 pub(super) fn body_of_line(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("\"prev\":\"")?;
     rest.split_once("\",").map(|(_, body)| body)
-}
-
-/// Bytes as hex digits in lower case.
-pub(super) fn hex(bytes: &[u8], text: &mut String) {
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
 }
 
 fn failed(error: io::Error) -> StoreError {

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use base16ct::lower;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::audit::{BEGINNING, NAME, body_of_line, hex};
+use super::audit::{BEGINNING, NAME, body_of_line};
 use crate::approval::{Entry, parse_object};
 use crate::clock;
 
@@ -115,7 +116,7 @@ pub fn read(folder: &Path, each: &mut dyn FnMut(Line, Option<Broken>)) -> Result
         lines: 0,
         first: 0,
         last: 0,
-        head: digits(&BEGINNING),
+        head: lower::encode_string(&BEGINNING),
         torn: None,
     };
     for (path, file) in files {
@@ -220,7 +221,7 @@ impl Chain {
         self.first = if self.lines == 0 { seq } else { self.first };
         self.last = seq;
         self.lines += 1;
-        self.head = digits(&Sha256::digest(text));
+        self.head = lower::encode_string(&Sha256::digest(text));
         let entry = fields
             .ok()
             .and_then(|fields| Entry::deserialize(fields).ok());
@@ -306,10 +307,4 @@ pub(super) fn find_latest(
         collect(&mut File::open(path)?)?;
     }
     Ok(found)
-}
-
-fn digits(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    hex(bytes, &mut text);
-    text
 }

@@ -1,7 +1,6 @@
 //! Events of Slack that somebody has taken on: an empty file each, `.events/HASH`, made by whoever
 //! is first. That holds for all servers on the directory, and across restarts.
 
-use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base16ct::lower;
 use sha2::{Digest, Sha256};
 
 use super::{Novelty, durable};
@@ -90,9 +90,5 @@ fn make(file: &Path) -> io::Result<()> {
 
 /// What stands in a payload never becomes a file's name.
 fn name(event_id: &str) -> String {
-    let mut name = String::new();
-    for byte in Sha256::digest(event_id) {
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    lower::encode_string(&Sha256::digest(event_id))
 }
