@@ -25,6 +25,7 @@ impl Effects {
     /// # Errors
     /// Nothing was decided or kept.
     pub fn decide(&self, ballot: &Ballot) -> Result<Outcome, StoreError> {
+        let _one = self.clicks.count();
         let needs_word = self.questions(ballot).is_ok_and(|q| !q.is_empty());
         if needs_word {
             let deferred = self.store.defer(ballot)?;

@@ -40,7 +40,7 @@ use home::Homes;
 use knowledge::Learned;
 use pace::Pace;
 use queue::{Job, Queue};
-use record::Ledger;
+use record::{Clicks, Ledger};
 use work::Task;
 
 /// Threads that call Slack. A call may hang for 10 s, so one is not enough.
@@ -70,6 +70,7 @@ pub struct Effects {
     opening: Arc<Queue>,
     /// What the audit log is yet to tell.
     ledger: Arc<Ledger>,
+    clicks: Arc<Clicks>,
     /// How fast requests are posted, and answers beside them.
     pace: Arc<Pace>,
     answers: Arc<Pace>,
@@ -119,6 +120,7 @@ impl Effects {
             asking: Arc::default(),
             opening: Arc::default(),
             ledger: Arc::default(),
+            clicks: Arc::default(),
             pace: Arc::default(),
             answers: Arc::default(),
             learned: Arc::default(),

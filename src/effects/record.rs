@@ -1,7 +1,9 @@
-//! The audit log: what approvals owe to it is added in batches, one sync for many, by one thread.
+//! The audit log: what approvals owe to it is added in batches, one sync for many, by one thread. To strike it off their
+//! lists can wait: it gives way to clicks, and to other writes of the same approval, which do it on the way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,15 +13,21 @@ use crate::approval::{ApprovalId, Entry, Event};
 use crate::clock;
 use crate::complaint::reason;
 use crate::metrics::{self, Counter};
-use crate::store::{Caution, Edit, Store, StoreError};
+use crate::store::{Caution, Store, StoreError};
 
 /// How many approvals are recorded at once.
 const BATCH: usize = 256;
 /// How long what is to be recorded waits for more, for one sync is enough for all. One click after the other, it
 /// also leaves the disk to the next one.
 const GATHER: Duration = Duration::from_millis(20);
-/// Threads that strike a large batch off the lists.
+/// Threads that strike off the lists.
 const STRIKERS: usize = 4;
+/// How many approvals are struck off at once, before it is looked again whether a click comes.
+const TURN: usize = 16;
+/// How many may wait for that while clicks come: what a crash leaves is looked for in the log by whoever comes after us.
+const MOST_UNSTRUCK: usize = 4096;
+/// How long an approval that owes something else is left to the write that settles that.
+const SETTLING: Duration = Duration::from_secs(2);
 /// The first pause after a failure; each further one adds as much.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long an approval rests that cannot be read or written, so that it holds up no other.
@@ -85,8 +93,9 @@ impl Ledger {
         self.state().resting.insert(id, clock::tick() + REST);
     }
 
-    /// Waits for something to be recorded; `None` when stopping and there is nothing.
-    fn next(&self) -> Option<Batch> {
+    /// Waits for something to be recorded, if it must not wait for ever; `None` when stopping and there is nothing.
+    fn next(&self, limit: Option<Duration>) -> Option<Batch> {
+        let end = limit.map(|limit| clock::tick() + limit);
         let mut state = self.state();
         loop {
             let now = clock::tick();
@@ -99,7 +108,10 @@ impl Ledger {
             if state.stopping {
                 return None;
             }
-            let next = state.resting.values().min();
+            if end.is_some_and(|end| end <= now) {
+                return Some(Batch::default());
+            }
+            let next = state.resting.values().copied().chain(end).min();
             let pause = next.map_or(LONG, |until| until.saturating_duration_since(now));
             state = self
                 .changed
@@ -133,6 +145,10 @@ impl Ledger {
         }
     }
 
+    fn is_due(&self) -> bool {
+        !self.state().is_empty()
+    }
+
     pub(super) fn stop(&self) {
         self.state().stopping = true;
         self.changed.notify_all();
@@ -143,11 +159,83 @@ impl Ledger {
     }
 }
 
+/// What is recorded and yet to be struck off.
+#[derive(Default)]
+struct Unstruck {
+    due: VecDeque<ApprovalId>,
+    /// Those that something else may strike off until then.
+    settling: VecDeque<(Instant, ApprovalId)>,
+}
+
+impl Unstruck {
+    fn add(&mut self, recorded: Recorded) {
+        if recorded.is_settling {
+            let until = clock::tick() + SETTLING;
+            self.settling.push_back((until, recorded.id));
+        } else {
+            self.due.push_back(recorded.id);
+        }
+    }
+
+    /// How long the next one may wait, if there is any.
+    fn patience(&self) -> Option<Duration> {
+        let settled = self.settling.front();
+        let settled = settled.map(|(until, _)| until.saturating_duration_since(clock::tick()));
+        if self.due.is_empty() {
+            settled
+        } else {
+            Some(GATHER)
+        }
+    }
+
+    /// Takes those that are to be struck off next.
+    fn turn(&mut self) -> Vec<ApprovalId> {
+        let now = clock::tick();
+        let over = self.settling.partition_point(|(until, _)| *until <= now);
+        self.due
+            .extend(self.settling.drain(..over).map(|(_, id)| id));
+        let count = self.due.len().min(TURN);
+        self.due.drain(..count).collect()
+    }
+
+    fn len(&self) -> usize {
+        self.due.len() + self.settling.len()
+    }
+
+    /// Waits for nothing any more.
+    fn hurry(&mut self) {
+        let settling = self.settling.drain(..);
+        self.due.extend(settling.map(|(_, id)| id));
+    }
+}
+
+/// Counts the clicks that are being decided.
+#[derive(Debug, Default)]
+pub(super) struct Clicks(AtomicUsize);
+
+impl Clicks {
+    /// One more, until what this returns is dropped.
+    pub(super) fn count(&self) -> impl Drop {
+        struct Counted<'a>(&'a AtomicUsize);
+        impl Drop for Counted<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.0)
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
 impl Effects {
     /// The recording thread's life.
     pub(super) fn keep_record(&self) {
-        let mut failures = 0;
-        while let Some(batch) = self.ledger.next() {
+        let (mut failures, mut unstruck) = (0, Unstruck::default());
+        while let Some(batch) = self.ledger.next(unstruck.patience()) {
             let mut failure = None;
             for (entry, caution) in batch.notes {
                 if let Err(error) = self.store.record(std::slice::from_ref(&entry), caution) {
@@ -155,15 +243,17 @@ impl Effects {
                     self.ledger.state().notes.push((entry, Caution::Again));
                 }
             }
-            for (id, undone) in record(&*self.store, &batch.approvals) {
-                if undone.concerns_no_other() {
-                    log::warn!(approvalId:% = id, reason:% = undone.error();
-                        "The audit log is owed an event of an approval that cannot be used");
-                    self.ledger.rest(id);
-                } else {
-                    self.ledger.push_again(id);
-                    failure = Some(undone.into_error());
+            let (recorded, undone) = add_to_log(&*self.store, &batch.approvals);
+            for one in recorded {
+                unstruck.add(one);
+            }
+            failure = self.try_again(undone).or(failure);
+            while unstruck.len() > MOST_UNSTRUCK || !(self.clicks.any() || self.ledger.is_due()) {
+                let turn = unstruck.turn();
+                if turn.is_empty() {
+                    break;
                 }
+                failure = self.try_again(strike(&*self.store, &turn)).or(failure);
             }
             let Some(error) = failure else {
                 failures = 0;
@@ -179,6 +269,30 @@ impl Effects {
                 return;
             }
         }
+        unstruck.hurry();
+        loop {
+            let turn = unstruck.turn();
+            // What is not struck off by the end is found in the log by whoever comes after us.
+            if turn.is_empty() || !strike(&*self.store, &turn).is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Has done again what is undone. Why others have to wait for that, if they have to.
+    fn try_again(&self, undone: Vec<(ApprovalId, Undone)>) -> Option<StoreError> {
+        let mut failure = None;
+        for (id, undone) in undone {
+            if undone.concerns_no_other() {
+                log::warn!(approvalId:% = id, reason:% = undone.error();
+                    "The audit log is owed an event of an approval that cannot be used");
+                self.ledger.rest(id);
+            } else {
+                self.ledger.push_again(id);
+                failure = Some(undone.into_error());
+            }
+        }
+        failure
     }
 
     /// Records by which rules is decided from now on.
@@ -229,67 +343,91 @@ impl Undone {
     }
 }
 
+/// An approval whose lines stand in the log and are to be struck off its list.
+#[derive(Debug)]
+struct Recorded {
+    id: ApprovalId,
+    /// Whether something else that it owes will have it written anyway.
+    is_settling: bool,
+}
+
 /// Adds to the audit log what these approvals owe to it in this process's name, and strikes it off
 /// their lists. Returns those that are to be tried again, with [`Caution::Again`].
 pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(ApprovalId, Undone)> {
-    let mut undone = Vec::new();
+    let (recorded, mut undone) = add_to_log(store, batch);
+    let recorded: Vec<_> = recorded.into_iter().map(|one| one.id).collect();
+    undone.extend(strike(store, &recorded));
+    undone
+}
+
+fn add_to_log(
+    store: &dyn Store,
+    batch: &[(ApprovalId, Caution)],
+) -> (Vec<Recorded>, Vec<(ApprovalId, Undone)>) {
+    let (mut recorded, mut undone) = (Vec::new(), Vec::new());
     let mut due: Vec<(&ApprovalId, Vec<Entry>)> = Vec::new();
     let mut caution = Caution::New;
     for (id, tried) in batch {
         match store.read(id) {
             Ok(Some(approval)) => {
-                let ours = approval
+                let known = store.recorded(id);
+                let ours: Vec<_> = approval
                     .unrecorded()
-                    .filter(|unrecorded| unrecorded.owner == store.owner());
-                let ours: Vec<_> = ours.collect();
+                    .filter(|one| one.owner == store.owner() && !known.contains(&one.entry))
+                    .collect();
                 if *tried == Caution::Again || ours.iter().any(|one| one.inherited) {
                     caution = Caution::Again;
                 }
-                due.push((id, ours.into_iter().map(|one| one.entry).collect()));
+                if !ours.is_empty() {
+                    due.push((id, ours.into_iter().map(|one| one.entry).collect()));
+                }
+                recorded.push(Recorded {
+                    id: id.clone(),
+                    is_settling: approval.owes_effects(),
+                });
             }
             Ok(None) => {}
             Err(error) => undone.push((id.clone(), Undone::Approval(error))),
         }
     }
-    due.retain(|(_, entries)| !entries.is_empty());
     let all: Vec<Entry> = due
         .iter()
         .flat_map(|(_, entries)| entries.clone())
         .collect();
     if all.is_empty() {
-        return undone;
+        return (recorded, undone);
     }
-    let recorded = store.record(&all, caution);
+    let added = store.record(&all, caution);
     metrics::count(Counter::Effects {
         effect: "audit",
-        result: if recorded.is_ok() { "done" } else { "retried" },
+        result: if added.is_ok() { "done" } else { "retried" },
     });
-    if let Err(error) = recorded {
+    if let Err(error) = added {
         let (kind, what) = match &error {
             StoreError::Io { error, .. } => (error.kind(), reason(error)),
             other => (ErrorKind::Other, other.to_string()),
         };
+        recorded.retain(|one| due.iter().all(|(id, _)| **id != one.id));
         undone.extend(due.into_iter().map(|(id, _)| {
             let error = std::io::Error::new(kind, what.clone());
             let what = "add to the audit log".to_owned();
             (id.clone(), Undone::Log(StoreError::Io { what, error }))
         }));
-        return undone;
+        return (recorded, undone);
     }
-    undone.extend(strike(store, &due));
-    undone
+    for (id, entries) in due {
+        store.note_recorded(id, entries);
+    }
+    (recorded, undone)
 }
 
 /// Strikes what is recorded off the lists. The disk makes several files durable together, so several threads do it.
-fn strike(store: &dyn Store, recorded: &[(&ApprovalId, Vec<Entry>)]) -> Vec<(ApprovalId, Undone)> {
-    let strike_one = |(id, entries): &(&ApprovalId, Vec<Entry>)| {
-        let struck = store.update(id, &mut |approval| {
-            approval.settle_records(entries);
-            Edit::Strike
-        });
+fn strike(store: &dyn Store, recorded: &[ApprovalId]) -> Vec<(ApprovalId, Undone)> {
+    let strike_one = |id: &ApprovalId| {
+        let struck = store.strike_recorded(id);
         struck
             .err()
-            .map(|error| ((*id).clone(), Undone::Approval(error)))
+            .map(|error| (id.clone(), Undone::Approval(error)))
     };
     let (first, others) = recorded.split_at(recorded.len().div_ceil(STRIKERS));
     thread::scope(|scope| {

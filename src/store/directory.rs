@@ -14,6 +14,7 @@ use super::events::Events;
 use super::follow::Follower;
 use super::index::{Index, Knowledge};
 use super::lock::{Guard, Locks};
+use super::recorded::Recorded;
 use super::runbookai::{self, AgentFile, Answers, Ready};
 use super::{
     Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
@@ -58,6 +59,7 @@ pub struct Directory {
     path: PathBuf,
     station: Station,
     audit: AuditLog,
+    recorded: Recorded,
     key: Live<Option<Arc<SignKey>>>,
     owner: String,
     /// Absent until something is written: who only looks leaves no trace.
@@ -138,6 +140,7 @@ impl Directory {
             station: site.station.clone(),
             key: Live::new(site.key.clone()),
             audit: AuditLog::of(&audit, site.audit_file_bytes),
+            recorded: Recorded::default(),
             owner: lock::fresh_name().map_err(io_error("get random bytes"))?,
             home: Mutex::new(None),
             locks: Locks::of(&path),
@@ -533,6 +536,24 @@ impl Store for Directory {
         self.audit.append(entries, caution)
     }
 
+    fn note_recorded(&self, id: &ApprovalId, entries: Vec<Entry>) {
+        self.recorded.note(id, entries);
+    }
+
+    fn recorded(&self, id: &ApprovalId) -> Vec<Entry> {
+        self.recorded.of(id)
+    }
+
+    fn strike_recorded(&self, id: &ApprovalId) -> Result<(), StoreError> {
+        while !self.recorded.forget(id) {
+            if self.update(id, &mut |_| Edit::Strike)?.is_none() {
+                // Somebody has taken it away, list and all.
+                self.recorded.struck(id, usize::MAX);
+            }
+        }
+        Ok(())
+    }
+
     fn read(&self, id: &ApprovalId) -> Result<Option<Approval>, StoreError> {
         Ok(self.find(id)?.map(|(approval, _)| approval))
     }
@@ -619,6 +640,7 @@ impl Store for Directory {
             Durability::Durable
         } else {
             self.settle_in()?;
+            let recorded = self.recorded.settle(&mut approval);
             if let Some(key) = &*self.key.now() {
                 approval.sign(key, progress);
             }
@@ -631,7 +653,9 @@ impl Store for Directory {
                     .map(|()| Durability::Durable),
                 (_, Edit::Write | Edit::Keep) => self.write(&approval, &source),
             };
-            written.map_err(io_error(format!("write {id}")))?
+            let durability = written.map_err(io_error(format!("write {id}")))?;
+            self.recorded.struck(id, recorded);
+            durability
         };
         Ok(Some(Updated {
             approval,

@@ -12,6 +12,7 @@ pub mod examine;
 mod follow;
 mod index;
 mod lock;
+mod recorded;
 mod runbookai;
 mod watch;
 
@@ -47,6 +48,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Whether they stand there is not known: what is tried again is tried with [`Caution::Again`].
     fn record(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError>;
+
+    /// Notes that the audit log tells what an approval owes to it: the next change that this process writes
+    /// strikes it off the list.
+    fn note_recorded(&self, id: &ApprovalId, entries: Vec<Entry>);
+
+    /// What was noted, be it struck off since, until [`Store::strike_recorded`].
+    fn recorded(&self, id: &ApprovalId) -> Vec<Entry>;
+
+    /// Strikes off what was noted, unless some change has done that, and forgets it.
+    ///
+    /// # Errors
+    /// It is to be struck off still.
+    fn strike_recorded(&self, id: &ApprovalId) -> Result<(), StoreError>;
 
     /// The approval as it is now; `None` when there is none of that name.
     ///
