@@ -8,7 +8,7 @@ use serde_json::map::Entry as Slot;
 use serde_json::{Map, Number, Value};
 
 use super::{
-    ApprovalId, Ballot, Choice, Digest, Entry, Owed, Person, Risk, Status, Unrecorded, Voter,
+    ApprovalId, Ballot, Choice, Digest, Fingerprint, Owed, Person, Risk, Status, Unrecorded, Voter,
 };
 use crate::clock::Timestamp;
 
@@ -441,9 +441,10 @@ impl Approval {
     }
 
     /// Takes off the list what the audit log tells by now.
-    pub fn settle_records(&mut self, recorded: &[Entry]) {
+    pub fn settle_records(&mut self, recorded: &[Fingerprint]) {
         self.strike(AUDIT, |entry| {
-            Unrecorded::deserialize(entry).is_ok_and(|other| recorded.contains(&other.entry))
+            Unrecorded::deserialize(entry)
+                .is_ok_and(|other| recorded.contains(&other.entry.fingerprint()))
         });
     }
 

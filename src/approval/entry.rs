@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
+use super::canonical::canonical;
 use super::{Approval, Ballot, Choice, Digest, Person, Run, Status};
 use crate::clock::{self, Timestamp};
 
@@ -49,6 +51,10 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Value>,
 }
+
+/// What tells an entry from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
 
 /// A kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,6 +226,11 @@ impl Entry {
                 ..entry(Event::Executed)
             },
         }
+    }
+
+    /// What tells it from all others, whoever owes it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(Sha256::digest(canonical("", self)).into())
     }
 
     /// The same, done by whoever cast this ballot.

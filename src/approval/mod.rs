@@ -22,7 +22,7 @@ pub use decide::{
 };
 pub use digest::Digest;
 pub use document::{Approval, Damage, Vote, parse_object};
-pub use entry::{Entry, Event, Origin, Principal, Sent, Station};
+pub use entry::{Entry, Event, Fingerprint, Origin, Principal, Sent, Station};
 pub use id::ApprovalId;
 pub use owed::{Effect, Owed, Unrecorded};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Effects;
-use crate::approval::{ApprovalId, Entry, Event};
+use crate::approval::{ApprovalId, Entry, Event, Fingerprint};
 use crate::clock;
 use crate::complaint::reason;
 use crate::metrics::{self, Counter};
@@ -22,6 +22,8 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_millis(20);
 /// Threads that strike off the lists.
 const STRIKERS: usize = 4;
+/// How many one of them is worth.
+const SHARE: usize = 4;
 /// How many approvals are struck off at once, before it is looked again whether a click comes.
 const TURN: usize = 16;
 /// How many may wait for that while clicks come: what a crash leaves is looked for in the log by whoever comes after us.
@@ -365,21 +367,26 @@ fn add_to_log(
     batch: &[(ApprovalId, Caution)],
 ) -> (Vec<Recorded>, Vec<(ApprovalId, Undone)>) {
     let (mut recorded, mut undone) = (Vec::new(), Vec::new());
-    let mut due: Vec<(&ApprovalId, Vec<Entry>)> = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut due: Vec<(&ApprovalId, Vec<Fingerprint>)> = Vec::new();
     let mut caution = Caution::New;
     for (id, tried) in batch {
         match store.read(id) {
             Ok(Some(approval)) => {
                 let known = store.recorded(id);
-                let ours: Vec<_> = approval
-                    .unrecorded()
-                    .filter(|one| one.owner == store.owner() && !known.contains(&one.entry))
-                    .collect();
-                if *tried == Caution::Again || ours.iter().any(|one| one.inherited) {
-                    caution = Caution::Again;
+                let mut ours = Vec::new();
+                for one in approval.unrecorded() {
+                    let fingerprint = one.entry.fingerprint();
+                    if one.owner == store.owner() && !known.contains(&fingerprint) {
+                        if *tried == Caution::Again || one.inherited {
+                            caution = Caution::Again;
+                        }
+                        entries.push(one.entry);
+                        ours.push(fingerprint);
+                    }
                 }
                 if !ours.is_empty() {
-                    due.push((id, ours.into_iter().map(|one| one.entry).collect()));
+                    due.push((id, ours));
                 }
                 recorded.push(Recorded {
                     id: id.clone(),
@@ -390,14 +397,10 @@ fn add_to_log(
             Err(error) => undone.push((id.clone(), Undone::Approval(error))),
         }
     }
-    let all: Vec<Entry> = due
-        .iter()
-        .flat_map(|(_, entries)| entries.clone())
-        .collect();
-    if all.is_empty() {
+    if entries.is_empty() {
         return (recorded, undone);
     }
-    let added = store.record(&all, caution);
+    let added = store.record(&entries, caution);
     metrics::count(Counter::Effects {
         effect: "audit",
         result: if added.is_ok() { "done" } else { "retried" },
@@ -415,8 +418,8 @@ fn add_to_log(
         }));
         return (recorded, undone);
     }
-    for (id, entries) in due {
-        store.note_recorded(id, entries);
+    for (id, fingerprints) in due {
+        store.note_recorded(id, &fingerprints);
     }
     (recorded, undone)
 }
@@ -429,11 +432,12 @@ fn strike(store: &dyn Store, recorded: &[ApprovalId]) -> Vec<(ApprovalId, Undone
             .err()
             .map(|error| (id.clone(), Undone::Approval(error)))
     };
-    let (first, others) = recorded.split_at(recorded.len().div_ceil(STRIKERS));
+    let share = recorded.len().div_ceil(STRIKERS).max(SHARE);
+    let (first, others) = recorded.split_at(recorded.len().min(share));
     thread::scope(|scope| {
         let strike_all = |share: &[_]| share.iter().filter_map(strike_one).collect::<Vec<_>>();
         let (mut undone, mut threads) = (Vec::new(), Vec::new());
-        for share in others.chunks(first.len().max(1)) {
+        for share in others.chunks(share) {
             match thread::Builder::new().spawn_scoped(scope, move || strike_all(share)) {
                 Ok(thread) => threads.push(thread),
                 Err(_) => undone.extend(strike_all(share)),

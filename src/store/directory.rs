@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
+
 use super::audit::AuditLog;
 use super::ballots::Ballots;
 use super::events::Events;
@@ -21,7 +23,8 @@ use super::{
     StoreError, Updated, durable, lock, watch,
 };
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Damage, Entry, Progress, SignKey, Station, Status, parse_object,
+    Approval, ApprovalId, Ballot, Damage, Entry, Fingerprint, Progress, SignKey, Station, Status,
+    parse_object,
 };
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
@@ -536,11 +539,11 @@ impl Store for Directory {
         self.audit.append(entries, caution)
     }
 
-    fn note_recorded(&self, id: &ApprovalId, entries: Vec<Entry>) {
+    fn note_recorded(&self, id: &ApprovalId, entries: &[Fingerprint]) {
         self.recorded.note(id, entries);
     }
 
-    fn recorded(&self, id: &ApprovalId) -> Vec<Entry> {
+    fn recorded(&self, id: &ApprovalId) -> Vec<Fingerprint> {
         self.recorded.of(id)
     }
 
@@ -792,7 +795,7 @@ fn archive_names(id: &ApprovalId) -> impl Iterator<Item = String> + use<'_> {
 
 fn recognise(bytes: &[u8]) -> Option<AgentFile> {
     // The documents of our own are told apart without a second parse.
-    let ours = bytes.windows(11).any(|window| window == b"\"operation\"");
+    let ours = memmem::find(bytes, b"\"operation\"").is_some();
     if ours {
         None
     } else {

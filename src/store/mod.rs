@@ -28,7 +28,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::approval::{Approval, ApprovalId, Ballot, Damage, Entry, SignKey, Station, Status};
+use crate::approval::{
+    Approval, ApprovalId, Ballot, Damage, Entry, Fingerprint, SignKey, Station, Status,
+};
 use crate::clock::{Age, Timestamp};
 use crate::complaint::reason;
 
@@ -51,10 +53,10 @@ pub trait Store: Send + Sync {
 
     /// Notes that the audit log tells what an approval owes to it: the next change that this process writes
     /// strikes it off the list.
-    fn note_recorded(&self, id: &ApprovalId, entries: Vec<Entry>);
+    fn note_recorded(&self, id: &ApprovalId, entries: &[Fingerprint]);
 
     /// What was noted, be it struck off since, until [`Store::strike_recorded`].
-    fn recorded(&self, id: &ApprovalId) -> Vec<Entry>;
+    fn recorded(&self, id: &ApprovalId) -> Vec<Fingerprint>;
 
     /// Strikes off what was noted, unless some change has done that, and forgets it.
     ///

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::approval::{Approval, ApprovalId, Entry};
+use crate::approval::{Approval, ApprovalId, Fingerprint};
 
 /// By approval, until it is struck off.
 #[derive(Default)]
@@ -12,21 +12,21 @@ pub(super) struct Recorded(Mutex<HashMap<ApprovalId, Lines>>);
 
 #[derive(Default)]
 struct Lines {
-    entries: Vec<Entry>,
+    entries: Vec<Fingerprint>,
     /// How many of them, from the first on, are struck off.
     struck: usize,
 }
 
 impl Recorded {
     /// Notes what stands in the log.
-    pub(super) fn note(&self, id: &ApprovalId, entries: Vec<Entry>) {
+    pub(super) fn note(&self, id: &ApprovalId, entries: &[Fingerprint]) {
         let mut all = self.all();
         let lines = all.entry(id.clone()).or_default();
-        lines.entries.extend(entries);
+        lines.entries.extend_from_slice(entries);
     }
 
     /// What was noted and not forgotten.
-    pub(super) fn of(&self, id: &ApprovalId) -> Vec<Entry> {
+    pub(super) fn of(&self, id: &ApprovalId) -> Vec<Fingerprint> {
         let all = self.all();
         all.get(id)
             .map(|lines| lines.entries.clone())

@@ -1,5 +1,7 @@
 //! The head of a request, read strictly: what two readers could understand differently is refused.
 
+use memchr::memchr2_iter;
+
 use super::Refusal;
 
 /// A request's line and headers, and what they say about the body and the connection.
@@ -22,12 +24,13 @@ pub(crate) struct Head {
 /// # Errors
 /// `Malformed` as soon as a line ends in anything but CRLF.
 pub(crate) fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
-    for at in seen..bytes.len() {
-        match bytes[at] {
-            b'\n' if at == 0 || bytes[at - 1] != b'\r' => return Err(Refusal::Malformed),
-            b'\n' if bytes[..at].ends_with(b"\r\n\r") => return Ok(Some(at + 1)),
-            0 => return Err(Refusal::Malformed),
-            _ => {}
+    for found in memchr2_iter(b'\n', 0, &bytes[seen..]) {
+        let line = &bytes[..seen + found];
+        if bytes[line.len()] == 0 || !line.ends_with(b"\r") {
+            return Err(Refusal::Malformed);
+        }
+        if line.ends_with(b"\r\n\r") {
+            return Ok(Some(line.len() + 1));
         }
     }
     Ok(None)
