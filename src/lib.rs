@@ -20,6 +20,7 @@
 //!
 //! Imports go down only, from the floors that `tests/layout.rs` lists.
 
+pub mod allocator;
 pub mod approval;
 pub mod certificate;
 pub mod cli;
