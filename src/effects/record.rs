@@ -239,6 +239,8 @@ impl Effects {
         let (mut failures, mut unstruck) = (0, Unstruck::default());
         while let Some(batch) = self.ledger.next(unstruck.patience()) {
             let mut failure = None;
+            // One click after the other leaves moments between, and the next one would find the disk busy.
+            let is_quiet = batch.approvals.is_empty();
             for (entry, caution) in batch.notes {
                 if let Err(error) = self.store.record(std::slice::from_ref(&entry), caution) {
                     failure = Some(error);
@@ -250,7 +252,9 @@ impl Effects {
                 unstruck.add(one);
             }
             failure = self.try_again(undone).or(failure);
-            while unstruck.len() > MOST_UNSTRUCK || !(self.clicks.any() || self.ledger.is_due()) {
+            while unstruck.len() > MOST_UNSTRUCK
+                || is_quiet && !self.clicks.any() && !self.ledger.is_due()
+            {
                 let turn = unstruck.turn();
                 if turn.is_empty() {
                     break;

@@ -21,6 +21,9 @@ use crate::random;
 
 /// How long a lock is waited for. Slack gives us 3 s for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is slept before it is tried again.
+const SHORTEST_NAP: Duration = Duration::from_micros(100);
+const LONGEST_NAP: Duration = Duration::from_millis(5);
 /// How many lock files there are.
 const SHARDS: u8 = 64;
 
@@ -86,16 +89,16 @@ impl Locks {
     /// Those of [`Locks::lock`].
     pub(super) fn hold(&self, name: &str) -> Result<Guard, StoreError> {
         let file = self.open(name).map_err(failed)?;
-        let deadline = clock::tick() + PATIENCE;
-        let mut nap = Duration::from_micros(200);
+        let started = clock::tick();
         loop {
+            let waited = started.elapsed();
             match FileExt::try_lock_exclusive(&file) {
                 Ok(()) => return Ok(Guard(file)),
                 Err(error) if !is_contended(&error) => return Err(failed(error)),
-                Err(_) if clock::tick() >= deadline => return Err(StoreError::Busy),
-                Err(_) => std::thread::sleep(nap),
+                Err(_) if waited >= PATIENCE => return Err(StoreError::Busy),
+                // Mostly it is held for as long as the disk takes, so who naps longer sleeps through its end.
+                Err(_) => std::thread::sleep((waited / 4).clamp(SHORTEST_NAP, LONGEST_NAP)),
             }
-            nap = (nap * 2).min(Duration::from_millis(5));
         }
     }
 
