@@ -112,24 +112,26 @@ impl Interaction {
         let (Some((_, payload)), None) = (payloads.next(), payloads.next()) else {
             return Err(Unreadable::Form);
         };
-        let kind: Kind = serde_json::from_str(&payload).map_err(Unreadable::Payload)?;
-        match kind.kind.as_str() {
+        // Most are clicks, which are read once.
+        let clicked: Result<BlockActions, _> = serde_json::from_str(&payload);
+        let Kind { kind } = match &clicked {
+            Ok(BlockActions { kind, .. }) => Kind { kind: kind.clone() },
+            Err(_) => serde_json::from_str(&payload).map_err(Unreadable::Payload)?,
+        };
+        match kind.as_str() {
             "block_actions" => {
-                let payload: BlockActions =
-                    serde_json::from_str(&payload).map_err(Unreadable::Payload)?;
-                Ok(payload.click().map_or(Self::Unused(kind.kind), |click| {
-                    Self::Click(Box::new(click))
-                }))
+                let click = clicked.map_err(Unreadable::Payload)?.click();
+                Ok(click.map_or(Self::Unused(kind), |click| Self::Click(Box::new(click))))
             }
             "view_submission" => {
                 let payload: ViewSubmission =
                     serde_json::from_str(&payload).map_err(Unreadable::Payload)?;
-                Ok(payload.denial().map_or(Self::Unused(kind.kind), |denial| {
-                    Self::Denial(Box::new(denial))
-                }))
+                Ok(payload
+                    .denial()
+                    .map_or(Self::Unused(kind), |denial| Self::Denial(Box::new(denial))))
             }
             "block_suggestion" => Ok(Self::BlockSuggestion),
-            _ => Ok(Self::Unused(kind.kind)),
+            _ => Ok(Self::Unused(kind)),
         }
     }
 }
@@ -156,6 +158,8 @@ struct Kind {
 /// The parts of `block_actions` that we use. All but the user and the actions may be absent.
 #[derive(Deserialize)]
 struct BlockActions {
+    #[serde(rename = "type")]
+    kind: String,
     user: User,
     actions: Vec<Action>,
     team: Option<Team>,

@@ -18,6 +18,7 @@ use super::index::{Index, Knowledge};
 use super::lock::{Guard, Locks};
 use super::recorded::Recorded;
 use super::runbookai::{self, AgentFile, Answers, Ready};
+use super::watch::Place;
 use super::{
     Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
     StoreError, Updated, durable, lock, watch,
@@ -95,6 +96,16 @@ enum Source {
     Intent(Metadata),
     /// Nowhere yet but in the agent's request.
     AgentRequest,
+}
+
+impl Source {
+    /// Where the approval is written to.
+    fn place(&self) -> Place {
+        match self {
+            Self::File(_) => Place::Approvals,
+            Self::Intent(_) | Self::AgentRequest => Place::Intents,
+        }
+    }
 }
 
 impl Directory {
@@ -395,20 +406,20 @@ impl Directory {
             Source::AgentRequest => None,
         };
         let (name, document) = (format!("{}.json", approval.id()), document(approval)?);
-        durable::swap(
-            &self.folder(source),
-            &name,
-            &self.temporary(),
-            &document,
-            like,
-        )
+        let (folder, place) = (self.folder(source), source.place());
+        let inode = durable::swap(&folder, &name, &self.temporary(), &document, like)?;
+        // Whoever holds the index has better things to do than to wait; it is told of the file by the system.
+        if let Ok(mut index) = self.index.try_lock() {
+            index.learn(place, approval, inode);
+        }
+        Ok(())
     }
 
     /// Where an approval stands that was found there.
     fn folder(&self, source: &Source) -> PathBuf {
-        match source {
-            Source::File(_) => self.path.clone(),
-            Source::Intent(_) | Source::AgentRequest => self.intents(),
+        match source.place() {
+            Place::Approvals => self.path.clone(),
+            Place::Intents => self.intents(),
         }
     }
 

@@ -106,9 +106,9 @@ fn not_a_file() -> Error {
     Error::new(ErrorKind::InvalidData, "not a regular file")
 }
 
-/// Creates `path` with `bytes` in it, synced. It is removed again when that fails. With `like`, it
+/// Creates `path` with `bytes` in it, synced; returns its inode. It is removed again when that fails. With `like`, it
 /// takes that file's mode and, where permitted, its owner.
-pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<u64> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -137,9 +137,9 @@ pub(super) fn give_to_owner_of(folder: &Path, made: &Path) {
     }
 }
 
-fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<u64> {
+    let own = file.metadata()?;
     if let Some(like) = like {
-        let own = file.metadata()?;
         if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
             // Only root may give files away, but a member may choose the group; the content matters
             // more than either.
@@ -151,7 +151,8 @@ fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()
         }
     }
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(own.ino())
 }
 
 /// Writes `folder/name` by way of the temporary `temporary` in the same folder.
@@ -170,7 +171,8 @@ pub(super) fn replace(
     Ok(sync(folder))
 }
 
-/// [`replace`], but for the sync of the folder: a power cut leaves the old file or the new one, each whole.
+/// [`replace`], but for the sync of the folder: a power cut leaves the old file or the new one, each whole. Returns the
+/// inode of the new one.
 ///
 /// # Errors
 /// Nothing has changed.
@@ -180,14 +182,14 @@ pub(super) fn swap(
     temporary: &str,
     bytes: &[u8],
     like: Option<&Metadata>,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let temporary = folder.join(temporary);
-    create(&temporary, bytes, like)?;
-    let renamed = std::fs::rename(&temporary, folder.join(name));
-    if renamed.is_err() {
+    let inode = create(&temporary, bytes, like)?;
+    if let Err(error) = std::fs::rename(&temporary, folder.join(name)) {
         let _ = std::fs::remove_file(&temporary);
+        return Err(error);
     }
-    renamed
+    Ok(inode)
 }
 
 /// Renames without ever replacing what is there.

@@ -127,7 +127,7 @@ impl Answers {
         // One that is there is the rest of an attempt that failed before its intent was written.
         remove(&ready)?;
         match answer(approval) {
-            Some(answer) => durable::create(&ready, &answer, None).map(|()| Ready::Prepared),
+            Some(answer) => durable::create(&ready, &answer, None).map(|_| Ready::Prepared),
             None => Ok(Ready::Nothing),
         }
     }

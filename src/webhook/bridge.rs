@@ -7,13 +7,15 @@
 //! loses wake-ups when connections arrive together, so they are dialled one by one, each proved by
 //! a round trip. Nothing outside this file names `tiny_http`.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -45,14 +47,21 @@ pub struct Bridge {
     workers: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
     connections: Mutex<Connections>,
-    freed: Condvar,
     on_failure: OnFailure,
 }
 
+/// One way to the workers.
+type Connection = BufReader<UnixStream>;
+
 struct Connections {
-    free: Vec<BufReader<UnixStream>>,
+    /// None as long as anybody waits.
+    free: Vec<Connection>,
     /// Free or in use.
     alive: usize,
+    /// Who waits for one, in the order in which they came: whoever comes back at once does not go before them.
+    waiting: VecDeque<(u64, SyncSender<Connection>)>,
+    /// Tells those who wait apart.
+    number: u64,
 }
 
 impl Bridge {
@@ -106,6 +115,8 @@ impl Bridge {
         let connections = Mutex::new(Connections {
             alive: free.len(),
             free,
+            waiting: VecDeque::new(),
+            number: 0,
         });
         let workers = Mutex::new(threads);
         Ok(Self {
@@ -113,7 +124,6 @@ impl Bridge {
             workers,
             stopping,
             connections,
-            freed: Condvar::new(),
             on_failure,
         })
     }
@@ -128,8 +138,7 @@ impl Bridge {
         let mut connections = self.connections();
         match answered {
             Ok(response) => {
-                connections.free.push(connection);
-                self.freed.notify_one();
+                connections.give_back(connection);
                 Ok(response)
             }
             Err(error) => {
@@ -163,25 +172,40 @@ impl Bridge {
         }
     }
 
-    fn take(&self, patience: Duration) -> Option<BufReader<UnixStream>> {
-        let deadline = clock::tick() + patience;
+    fn take(&self, patience: Duration) -> Option<Connection> {
         let mut connections = self.connections();
-        loop {
-            if let Some(connection) = connections.free.pop() {
-                return Some(connection);
-            }
-            let left = deadline
-                .checked_duration_since(clock::tick())
-                .filter(|left| !left.is_zero())?;
-            let waited = self.freed.wait_timeout(connections, left);
-            connections = waited.map_or_else(|e| e.into_inner().0, |w| w.0);
+        if let Some(connection) = connections.free.pop() {
+            return Some(connection);
         }
+        let (hand, taken) = mpsc::sync_channel(1);
+        connections.number += 1;
+        let number = connections.number;
+        connections.waiting.push_back((number, hand));
+        drop(connections);
+        if let Ok(connection) = taken.recv_timeout(patience) {
+            return Some(connection);
+        }
+        let mut connections = self.connections();
+        connections.waiting.retain(|(other, _)| *other != number);
+        // It may have been handed over in the last moment.
+        taken.try_recv().ok()
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    /// Hands a connection to whoever has waited longest.
+    fn give_back(&mut self, connection: Connection) {
+        match self.waiting.pop_front() {
+            // There is room for one, and whoever stands there takes it.
+            Some((_, hand)) => drop(hand.try_send(connection)),
+            None => self.free.push(connection),
+        }
     }
 }
 
@@ -200,7 +224,7 @@ fn private_folder(within: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn dial(socket: &Path) -> io::Result<BufReader<UnixStream>> {
+fn dial(socket: &Path) -> io::Result<Connection> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
@@ -233,7 +257,7 @@ fn serialise(request: &Request) -> Vec<u8> {
 }
 
 /// Sends a request and reads its answer.
-fn exchange(connection: &mut BufReader<UnixStream>, request: &[u8]) -> io::Result<Response> {
+fn exchange(connection: &mut Connection, request: &[u8]) -> io::Result<Response> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     connection.get_mut().write_all(request)?;
     let mut line = String::new();
