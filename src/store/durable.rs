@@ -7,7 +7,7 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-use rustix::fs::{AtFlags, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 
 use super::Durability;
 
@@ -40,12 +40,10 @@ impl Stamp {
 /// # Errors
 /// `InvalidData` when it is no plain file of a sensible size, and trying again would not help.
 pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = || {
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        opened.map(File::from).map_err(Error::from)
     };
     let file = match open() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -58,9 +56,21 @@ pub(super) fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Metadata)>> {
     if !metadata.is_file() {
         return Err(not_a_file());
     }
-    let mut bytes =
-        Vec::with_capacity(usize::try_from(metadata.size().min(LARGEST)).unwrap_or(0) + 1);
-    (&file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+    // With room for more, a read that brings no more has come to the end.
+    let size = usize::try_from(metadata.size().min(LARGEST)).unwrap_or(0);
+    let mut bytes = vec![0; size + 1];
+    let read = loop {
+        match (&file).read(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    bytes.truncate(read);
+    if read != size {
+        (&file)
+            .take(LARGEST + 1 - read as u64)
+            .read_to_end(&mut bytes)?;
+    }
     if bytes.len() as u64 > LARGEST {
         return Err(Error::new(ErrorKind::InvalidData, "larger than 1 MiB"));
     }

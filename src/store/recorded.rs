@@ -67,3 +67,49 @@ impl Recorded {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::approval::{Entry, Event, Station, Unrecorded};
+    use crate::clock;
+
+    #[test]
+    fn what_is_recorded_is_struck_off_once_and_what_is_not_stays() {
+        let id = ApprovalId::parse("apr-1").unwrap();
+        let document = json!({ "id": "apr-1", "operation": "scale", "status": "pending" });
+        let mut approval = Approval::parse(&id, document.to_string().as_bytes()).unwrap();
+        let owe = |approval: &mut Approval, event| {
+            let entry = Entry::about(approval, event, clock::now(), &Station::default());
+            let fingerprint = entry.fingerprint();
+            approval.owe_record(&Unrecorded {
+                owner: "us".into(),
+                inherited: false,
+                entry,
+            });
+            fingerprint
+        };
+        let events = |approval: &Approval| -> Vec<_> {
+            approval.unrecorded().map(|one| one.entry.event).collect()
+        };
+        let recorded = Recorded::default();
+        assert!(recorded.forget(&id), "nothing is noted");
+        let requested = owe(&mut approval, Event::Requested);
+        recorded.note(&id, &[requested]);
+        let decided = owe(&mut approval, Event::Decided);
+        let count = recorded.settle(&mut approval);
+        assert_eq!(events(&approval), [Event::Decided]);
+        assert!(!recorded.forget(&id), "it was not written");
+        // More is recorded while that is being written.
+        recorded.note(&id, &[decided]);
+        recorded.struck(&id, count);
+        assert!(!recorded.forget(&id), "the second is to be struck off");
+        assert_eq!(recorded.of(&id), [requested, decided]);
+        let count = recorded.settle(&mut approval);
+        recorded.struck(&id, count);
+        assert!(recorded.forget(&id) && events(&approval).is_empty());
+        assert!(recorded.of(&id).is_empty());
+    }
+}
