@@ -1,10 +1,10 @@
 //! What people see: the messages of the channel, private words, Home tabs and dialogs, as the calls that Slack was
 //! content with have left them; and what has passed between Slack and the server.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::call::Call;
 use super::people::{BOT, Person};
@@ -20,16 +20,13 @@ const ENTRIES: usize = 200;
 pub(super) struct Channel {
     pub(super) messages: VecDeque<Message>,
     /// Home tabs by person.
-    pub(super) homes: BTreeMap<String, Value>,
+    pub(super) homes: Map<String, Value>,
     /// Open dialogs by person.
-    pub(super) dialogs: BTreeMap<String, Value>,
+    pub(super) dialogs: Map<String, Value>,
     /// Clicks that are under way, or that were not acknowledged.
     pub(super) presses: Vec<Press>,
     pub(super) journal: VecDeque<Entry>,
-    /// Who may open a dialog by which `trigger_id`.
-    pub(super) triggers: HashMap<String, &'static str>,
-    /// What the `response_url` of which path belongs to: a person, and the `ts` of a message.
-    pub(super) responses: HashMap<String, (&'static str, Option<String>)>,
+    pub(super) answerable: Vec<Answerable>,
 }
 
 /// A message as the channel shows it.
@@ -56,6 +53,17 @@ pub(super) struct Press {
     pub(super) block: String,
     /// Why Slack shows its warning sign; `None` while it waits.
     pub(super) trouble: Option<String>,
+}
+
+/// A click that the app may answer.
+pub(super) struct Answerable {
+    /// Opens a dialog for the person.
+    pub(super) trigger: String,
+    /// The path of its `response_url`.
+    pub(super) path: String,
+    pub(super) user: &'static str,
+    /// Of the message; `None` on the Home tab.
+    pub(super) ts: Option<String>,
 }
 
 /// One thing that has happened.
@@ -91,11 +99,13 @@ impl Channel {
                 ..message()
             }),
             "response_url" => {
-                let Some((user, ts)) = self.responses.get(&call.path).cloned() else {
+                let mut clicks = self.answerable.iter();
+                let Some(click) = clicks.find(|click| click.path == call.path) else {
                     return;
                 };
+                let (user, ts) = (click.user, click.ts.clone().unwrap_or_default());
                 if call.body["replace_original"] == true {
-                    self.replace(&ts.unwrap_or_default(), message());
+                    self.replace(&ts, message());
                 } else {
                     let only =
                         (call.body["response_type"] != "in_channel").then(|| user.to_owned());
@@ -109,8 +119,10 @@ impl Channel {
             }
             "views.open" => {
                 let view = call.answer["view"].clone();
-                if let Some(user) = self.triggers.get(call.argument("trigger_id")) {
-                    self.dialogs.insert((*user).to_owned(), view);
+                let trigger = call.argument("trigger_id");
+                let mut clicks = self.answerable.iter();
+                if let Some(click) = clicks.find(|click| click.trigger == trigger) {
+                    self.dialogs.insert(click.user.to_owned(), view);
                 }
             }
             "views.publish" => {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::channel::{Message, Press};
-use super::people::{APP, BOT, CHANNEL, CHANNEL_NAME, PEOPLE, Person, TEAM};
+use super::channel::{Answerable, Channel, Message, Press};
+use super::people::{BOT, PEOPLE, Person, TEAM};
 use super::stand_in::Slack;
+use super::template::{extend, filled};
 use super::web_api::fresh_ts;
 use crate::clock;
 use crate::outgoing::{Body, Caller, Roots};
@@ -18,7 +19,28 @@ use crate::slack::signature::SigningSecret;
 
 /// How long Slack waits for an acknowledgement.
 const PATIENCE: Duration = Duration::from_secs(3);
-const WORKSPACE: &str = "example";
+
+/// What all interactions have.
+const ENVELOPE: &str = r#"{ "type": "$type", "api_app_id": "$app", "trigger_id": "$trigger",
+    "enterprise": null, "is_enterprise_install": false,
+    "team": { "id": "$of team", "domain": "example" },
+    "user": { "id": "$user", "username": "$username", "name": "$username", "team_id": "$team of user" } }"#;
+
+/// What a click on a message has besides; the blocks are missing.
+const IN_MESSAGE: &str = r#"{ "channel": { "id": "$channel", "name": "$channel name" },
+    "container": { "type": "message", "message_ts": "$ts", "channel_id": "$channel", "is_ephemeral": false },
+    "message": { "type": "message", "user": "$bot", "ts": "$ts", "app_id": "$app" },
+    "response_url": "$response_url" }"#;
+
+/// What all events have; their time and the event itself are missing.
+const CALLBACK: &str = r#"{ "type": "event_callback", "team_id": "$team", "api_app_id": "$app", "event_id": "$id",
+    "authorizations": [{ "team_id": "$team", "user_id": "$bot", "is_bot": true }] }"#;
+
+const HOME_OPENED: &str =
+    r#"{ "type": "app_home_opened", "user": "$user", "tab": "home", "channel": "$direct" }"#;
+
+const MENTIONED: &str = r#"{ "type": "app_mention", "user": "$user", "text": "$text",
+    "ts": "$ts", "channel": "$channel", "event_ts": "$ts" }"#;
 
 /// The app as it is installed in the workspace: where its server is, and what requests to it are signed with.
 #[derive(Debug)]
@@ -30,6 +52,8 @@ pub struct App {
 
 /// What the server answered: its JSON, null when there was none; or why Slack is not content.
 type Delivered = Result<Value, String>;
+/// What comes of it for people.
+type Then = Box<dyn FnOnce(&mut Channel, Delivered) + Send>;
 
 impl App {
     fn deliver(&self, path: &str, body: Body) -> Delivered {
@@ -71,20 +95,16 @@ impl Slack {
         button["action_ts"] = fresh_ts().into();
 
         let trigger = format!("{}.{TEAM}.demo", fresh_ts());
-        let mut payload = envelope("block_actions", person, &trigger);
-        payload["team"] = json!({ "id": TEAM, "domain": WORKSPACE });
-        payload["actions"] = json!([button]);
+        let mut payload = envelope("block_actions", person, TEAM, &trigger);
+        payload["actions"] = vec![button].into();
         let path = format!("/actions/{TEAM}/1/{trigger}");
         if let Some(ts) = ts {
-            payload["channel"] = json!({ "id": CHANNEL, "name": CHANNEL_NAME });
-            payload["container"] = json!({ "type": "message", "message_ts": ts,
-                    "channel_id": CHANNEL, "is_ephemeral": false });
-            payload["message"] = json!({ "type": "message", "user": BOT, "ts": ts,
-                    "app_id": APP, "blocks": blocks });
-            payload["response_url"] = self.at(&path).into();
+            let message = [("$ts", ts), ("$response_url", &*self.at(&path))];
+            extend(&mut payload, IN_MESSAGE, &message);
+            payload["message"]["blocks"] = blocks;
         } else {
             payload["view"] = channel.homes.get(person.id)?.clone();
-            payload["container"] = json!({ "type": "view" });
+            payload["container"]["type"] = "view".into();
         }
         let press = Press {
             user: person.id,
@@ -94,34 +114,36 @@ impl Slack {
         };
         channel.presses.retain(|other| !other.is_like(&press));
         channel.presses.push(press.clone());
-        channel.triggers.insert(trigger, person.id);
-        channel
-            .responses
-            .insert(path, (person.id, press.ts.clone()));
+        channel.answerable.push(Answerable {
+            trigger,
+            path,
+            user: person.id,
+            ts: press.ts.clone(),
+        });
         drop(state);
         self.change();
         let what = format!("{action} by @{}", person.username);
-        self.send(what, interaction(&payload), move |channel, delivered| {
+        let then = move |channel: &mut Channel, delivered: Delivered| {
             channel.presses.retain(|other| !other.is_like(&press));
             let trouble = delivered.err();
             channel.presses.extend(trouble.map(|trouble| Press {
                 trouble: Some(trouble),
                 ..press
             }));
-        });
+        };
+        self.send(what, interaction(&payload), Box::new(then));
         Some(())
     }
 
     /// Somebody submits their dialog; `values` are by block and action. `None` when they have none.
     pub(super) fn submit(self: &Arc<Self>, person: Person, values: &Value) -> Option<()> {
         let mut view = self.state().channel.dialogs.get(person.id)?.clone();
-        view["state"] = json!({ "values": values });
+        view["state"]["values"] = values.clone();
         view["app_installed_team_id"] = TEAM.into();
-        let mut payload = envelope("view_submission", person, &fresh_ts());
-        payload["team"] = json!({ "id": person.team, "domain": WORKSPACE });
+        let mut payload = envelope("view_submission", person, person.team, &fresh_ts());
         payload["view"] = view;
         let what = format!("dialog of @{}", person.username);
-        self.send(what, interaction(&payload), move |channel, delivered| {
+        let then = move |channel: &mut Channel, delivered: Delivered| {
             let Some(view) = channel.dialogs.get_mut(person.id) else {
                 return;
             };
@@ -129,25 +151,26 @@ impl Slack {
                 Ok(answer) if answer["response_action"] == "errors" => {
                     view["errors"] = answer["errors"].clone();
                 }
-                Ok(_) => drop(channel.dialogs.remove(person.id)),
+                Ok(_) => drop(channel.dialogs.shift_remove(person.id)),
                 Err(trouble) => view["trouble"] = trouble.into(),
             }
-        });
+        };
+        self.send(what, interaction(&payload), Box::new(then));
         Some(())
     }
 
     /// Somebody closes their dialog.
     pub(super) fn close(&self, person: Person) {
-        self.state().channel.dialogs.remove(person.id);
+        self.state().channel.dialogs.shift_remove(person.id);
         self.change();
     }
 
     /// Somebody looks at the app's Home tab.
     pub(super) fn open_home(self: &Arc<Self>, person: Person) {
-        let event = json!({ "type": "app_home_opened", "user": person.id, "tab": "home",
-            "channel": format!("D{}", &person.id[1..]) });
+        let direct = format!("D{}", &person.id[1..]);
+        let event = filled(HOME_OPENED, &[("$user", person.id), ("$direct", &direct)]);
         let what = format!("app_home_opened by @{}", person.username);
-        self.send(what, ("/slack/events", callback(&event)), |_, _| ());
+        self.send(what, callback(event), Box::new(|_, _| ()));
     }
 
     /// Somebody writes into the channel; `@runbook` mentions the app.
@@ -167,20 +190,15 @@ impl Slack {
         });
         self.change();
         if names_app {
-            let event = json!({ "type": "app_mention", "user": person.id, "text": text,
-                "ts": ts, "channel": CHANNEL, "event_ts": ts });
+            let said = [("$user", person.id), ("$text", &text), ("$ts", &ts)];
             let what = format!("app_mention by @{}", person.username);
-            self.send(what, ("/slack/events", callback(&event)), |_, _| ());
+            let event = filled(MENTIONED, &said);
+            self.send(what, callback(event), Box::new(|_, _| ()));
         }
     }
 
     /// Delivers on a thread of its own, as Slack does, and then shows what has come of it.
-    fn send(
-        self: &Arc<Self>,
-        what: String,
-        (path, body): (&'static str, Body),
-        then: impl FnOnce(&mut super::channel::Channel, Delivered) + Send + 'static,
-    ) {
+    fn send(self: &Arc<Self>, what: String, (path, body): (&'static str, Body), then: Then) {
         let slack = Arc::clone(self);
         thread::spawn(move || {
             let started = clock::tick();
@@ -215,12 +233,16 @@ fn escape(text: &str) -> String {
     text.replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// What all interactions have.
-fn envelope(kind: &str, person: Person, trigger: &str) -> Value {
-    json!({ "type": kind, "api_app_id": APP, "trigger_id": trigger, "enterprise": null,
-        "is_enterprise_install": false,
-        "user": { "id": person.id, "username": person.username, "name": person.username,
-            "team_id": person.team } })
+fn envelope(kind: &str, person: Person, team: &str, trigger: &str) -> Value {
+    let blanks = [
+        ("$type", kind),
+        ("$trigger", trigger),
+        ("$of team", team),
+        ("$user", person.id),
+        ("$username", person.username),
+        ("$team of user", person.team),
+    ];
+    filled(ENVELOPE, &blanks)
 }
 
 fn interaction(payload: &Value) -> (&'static str, Body) {
@@ -230,18 +252,19 @@ fn interaction(payload: &Value) -> (&'static str, Body) {
     ("/slack/interactions", Body::Form(form))
 }
 
-fn callback(event: &Value) -> Body {
-    let authorization = json!({ "team_id": TEAM, "user_id": BOT, "is_bot": true });
-    let body = json!({ "type": "event_callback", "team_id": TEAM, "api_app_id": APP,
-        "event_id": format!("Ev{}", fresh_ts()), "event_time": clock::now().unix(),
-        "authorizations": [authorization], "event": event });
-    Body::Json(body.to_string())
+fn callback(event: Value) -> (&'static str, Body) {
+    let mut body = filled(CALLBACK, &[("$id", &format!("Ev{}", fresh_ts()))]);
+    body["event_time"] = clock::now().unix().into();
+    body["event"] = event;
+    ("/slack/events", Body::Json(body.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
     use std::sync::mpsc;
+
+    use serde_json::json;
 
     use super::*;
     use crate::demo::stand_in::StandIn;

@@ -16,6 +16,7 @@ mod review;
 pub mod stand_in;
 mod state;
 pub mod story;
+mod template;
 mod web_api;
 
 pub use interactions::App;

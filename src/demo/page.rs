@@ -4,12 +4,12 @@
 //! requests that name this very address as their host, and no other site as where they come from, are answered; and
 //! only those of the page itself may change anything on it. Nothing comes from elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::channel::{Entry, Message, Press};
 use super::people::{BOT, CHANNEL_NAME, PEOPLE, Person};
@@ -38,14 +38,14 @@ impl Slack {
     pub(super) fn page(self: &Arc<Self>, request: &Request) -> Option<Response> {
         let host = only(request, "host").unwrap_or_default();
         if !self.is_called(host) {
-            return Some(refusal(421, "this is another address"));
+            return Some(Response::error(421, "this is another address"));
         }
         let ours = format!("http://{host}");
         let mut sites = request.header("sec-fetch-site");
         if sites.any(|site| !matches!(site, "same-origin" | "none"))
             || request.header("origin").any(|origin| origin != ours)
         {
-            return Some(refusal(403, "this comes from another site"));
+            return Some(Response::error(403, "this comes from another site"));
         }
         let is_ours =
             matches!(request.path(), "/" | "/state") || request.path().starts_with("/do/");
@@ -68,12 +68,12 @@ impl Slack {
                     && request.has_content_type("application/json");
                 let wish = serde_json::from_slice(&request.body).unwrap_or_default();
                 match path.strip_prefix("/do/") {
-                    _ if !from_page => refusal(403, "this does not come from the page"),
+                    _ if !from_page => Response::error(403, "this does not come from the page"),
                     Some(what) if self.act(what, &wish).is_some() => Response::empty(),
-                    Some(_) | None => refusal(400, "this cannot be done"),
+                    Some(_) | None => Response::error(400, "this cannot be done"),
                 }
             }
-            _ => refusal(405, "this is not how it works"),
+            _ => Response::error(405, "this is not how it works"),
         })
     }
 
@@ -136,8 +136,8 @@ struct Shown<'a> {
     say_why: Option<bool>,
     samples: Option<&'a [Sample]>,
     messages: &'a VecDeque<Message>,
-    homes: &'a BTreeMap<String, Value>,
-    dialogs: &'a BTreeMap<String, Value>,
+    homes: &'a Map<String, Value>,
+    dialogs: &'a Map<String, Value>,
     presses: &'a [Press],
     journal: &'a VecDeque<Entry>,
 }
@@ -165,7 +165,7 @@ fn shown(state: &State) -> Vec<u8> {
 fn html() -> Response {
     // Without random bytes there is no page.
     let Ok(nonce) = random::letters(26) else {
-        return refusal(500, "the system gives no random bytes");
+        return Response::error(500, "the system gives no random bytes");
     };
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
@@ -194,8 +194,4 @@ fn only<'r>(request: &'r Request, name: &'r str) -> Option<&'r str> {
         (Some(only), None) => Some(only),
         _ => None,
     }
-}
-
-fn refusal(status: u16, words: &str) -> Response {
-    Response::json(status, &json!({ "error": words }))
 }

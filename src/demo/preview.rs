@@ -1,11 +1,12 @@
 //! Every message that people may see, in every state, to look at them side by side.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::block_kit::{check_message, check_view};
 use super::people::PEOPLE;
 use super::stand_in::StandIn;
+use super::template::extend;
 use crate::approval::{
     Approval, ApprovalId, GroupId, LevelRule, Person, Policy, Refusal, Route, Status, UserId,
 };
@@ -18,6 +19,10 @@ use crate::slack::{home, mention};
 
 /// What is shown as what, in the order of the page.
 const PLAN: &str = include_str!("preview.json");
+
+/// What a decision adds to the documented sample.
+const DECIDED: &str = r#"{ "decidedBy": { "id": "$alice", "username": "alice", "name": "Alice" },
+    "decidedAt": "2024-01-15T15:30:45Z" }"#;
 
 /// One thing that people may see.
 #[derive(Clone, Debug, Serialize)]
@@ -38,45 +43,41 @@ impl StandIn {
 
 impl Sample {
     fn message(caption: &str, message: &Message) -> Self {
-        let body = json!({ "text": message.text, "blocks": message.blocks });
+        Self::said(caption.into(), &message.text, message.blocks.clone().into())
+    }
+
+    fn word(caption: &str, notice: &Notice<'_>) -> Self {
+        let caption = format!("Privately: {caption}");
+        Self::said(caption, &private(notice), Value::Null)
+    }
+
+    fn said(caption: String, text: &str, blocks: Value) -> Self {
+        let mut body = Value::Null;
+        body["text"] = text.into();
+        body["blocks"] = blocks;
+        let refusal = check_message(&body).err();
         Self {
-            caption: caption.into(),
-            problem: check_message(&body)
-                .err()
-                .map(|refusal| refusal.to_string()),
-            text: message.text.clone(),
-            blocks: message.blocks.clone().into(),
+            caption,
+            text: text.to_owned(),
+            blocks: body["blocks"].take(),
+            problem: refusal.map(|refusal| refusal.to_string()),
         }
     }
 
     fn view(caption: &str, view: &Value) -> Self {
         let kind = view["type"].as_str().unwrap_or_default();
+        let refusal = check_view(kind, view).err();
         Self {
             caption: caption.into(),
-            problem: check_view(kind, view)
-                .err()
-                .map(|refusal| refusal.to_string()),
             text: String::new(),
             blocks: view["blocks"].clone(),
-        }
-    }
-
-    fn word(caption: &str, notice: &Notice<'_>) -> Self {
-        let text = private(notice);
-        let body = json!({ "text": text });
-        Self {
-            caption: format!("Privately: {caption}"),
-            problem: check_message(&body)
-                .err()
-                .map(|refusal| refusal.to_string()),
-            text,
-            blocks: Value::Null,
+            problem: refusal.map(|refusal| refusal.to_string()),
         }
     }
 }
 
 fn samples() -> Vec<Sample> {
-    let plan: Value = serde_json::from_str(PLAN).unwrap_or_default();
+    let plan: Value = serde_json::from_slice(PLAN.as_bytes()).unwrap_or_default();
     let shown = plan["shown"].as_array().into_iter().flatten();
     let shown = shown.filter_map(|shown| sample(&plan["sample"], shown));
     shown.chain(words()).collect()
@@ -130,12 +131,13 @@ fn sample(whole: &Value, plan: &Value) -> Option<Sample> {
 
 /// The documented sample with changes, where null takes a field away; `None` when that is no approval.
 fn approval(whole: &Value, changes: &Value, plan: &Value) -> Option<Approval> {
-    let mut all = whole.as_object()?.clone();
+    let mut all = whole.clone();
     if changes["status"].is_string() {
-        let alice = json!({ "id": PEOPLE[0].id, "username": "alice", "name": "Alice" });
-        all.insert("decidedBy".into(), alice);
-        all.insert("decidedAt".into(), "2024-01-15T15:30:45Z".into());
+        extend(&mut all, DECIDED, &[("$alice", PEOPLE[0].id)]);
     }
+    let Value::Object(mut all) = all else {
+        return None;
+    };
     for (name, value) in changes.as_object()? {
         match (value, plan["repeat"].as_u64()) {
             (Value::Null, _) => drop(all.shift_remove(name)),

@@ -2,15 +2,13 @@
 //!
 //! Source: <https://docs.slack.dev/reference/block-kit/blocks>
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
 /// What is wrong with some blocks. In its methods `at` is the JSON pointer of the object beside it.
 #[derive(Default)]
 pub(super) struct Review {
     pub(super) problems: Vec<String>,
-    block_ids: HashSet<String>,
+    block_ids: Vec<String>,
 }
 
 impl Review {
@@ -61,13 +59,11 @@ impl Review {
 
     fn block(&mut self, at: &str, block: &Value) {
         self.optional_string(at, block, "block_id", 255);
-        if let Some(id) = block["block_id"].as_str()
-            && !self.block_ids.insert(id.to_owned())
-        {
-            self.refuse(
-                &format!("{at}/block_id"),
-                &format!("block_id `{id}` already exists"),
-            );
+        if let Some(id) = block["block_id"].as_str() {
+            if self.block_ids.iter().any(|other| other == id) {
+                self.taken(at, "block_id", id);
+            }
+            self.block_ids.push(id.to_owned());
         }
         match block["type"].as_str() {
             Some("header") => self.header(at, block),
@@ -116,16 +112,14 @@ impl Review {
     fn actions(&mut self, at: &str, block: &Value) {
         self.only(at, block, &["type", "block_id", "elements"]);
         self.required(at, block, "elements");
-        let mut ids = HashSet::new();
+        let mut ids = Vec::new();
         for (at, element) in self.items(at, block, "elements", 25) {
             self.element(&at, element);
-            if let Some(id) = element["action_id"].as_str()
-                && !ids.insert(id)
-            {
-                self.refuse(
-                    &format!("{at}/action_id"),
-                    &format!("action_id `{id}` already exists"),
-                );
+            if let Some(id) = element["action_id"].as_str() {
+                if ids.contains(&id) {
+                    self.taken(&at, "action_id", id);
+                }
+                ids.push(id);
             }
         }
     }
@@ -309,7 +303,7 @@ impl Review {
         }
     }
 
-    /// The items of a list with their JSON pointers; nothing when there is no such list.
+    /// The items of a list with their JSON pointers, as far as they are allowed; nothing when there is no such list.
     fn items<'v>(
         &mut self,
         at: &str,
@@ -332,7 +326,7 @@ impl Review {
         if items.len() > most {
             self.refuse(&at, &format!("no more than {most} items allowed"));
         }
-        let numbered = items.iter().enumerate();
+        let numbered = items.iter().enumerate().take(most);
         numbered
             .map(|(index, item)| (format!("{at}/{index}"), item))
             .collect()
@@ -350,6 +344,11 @@ impl Review {
                 self.refuse(at, &format!("invalid additional property: {name}"));
             }
         }
+    }
+
+    fn taken(&mut self, at: &str, name: &str, id: &str) {
+        let problem = format!("{name} `{id}` already exists");
+        self.refuse(&format!("{at}/{name}"), &problem);
     }
 
     fn unsupported(&mut self, at: &str, kind: Option<&str>) {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use super::call::Call;
 use super::http::Line;
@@ -108,13 +108,15 @@ impl StandIn {
 
     /// Makes these people, by id, the members of a user group; there are no groups but those.
     pub fn set_members(&self, group: &str, members: &[&str]) {
-        let members = members.iter().map(ToString::to_string).collect();
+        let members = members.into();
         self.slack.state().groups.insert(group.to_owned(), members);
     }
 
     /// Makes a person a guest of the workspace; all others are full members.
     pub fn set_guest(&self, user: &str, guest: Guest) {
-        self.slack.state().guests.insert(user.to_owned(), guest);
+        let mut state = self.slack.state();
+        state.guests.retain(|(other, _)| other != user);
+        state.guests.push((user.to_owned(), guest));
     }
 
     /// Fails calls of any method. Failures that were asked for one after another come in that order.
@@ -183,7 +185,8 @@ impl StandIn {
 
     /// Somebody says why in the dialog that is open.
     pub fn explain(&self, person: Person, reason: &str) {
-        let values = json!({ INPUT: { INPUT: { "value": reason } } });
+        let mut values = Value::Null;
+        values[INPUT][INPUT]["value"] = reason.into();
         self.slack.submit(person, &values);
     }
 
@@ -248,7 +251,7 @@ impl Drop for StandIn {
     fn drop(&mut self) {
         let mut state = self.slack.state();
         state.stopped = true;
-        for connection in state.connections.values() {
+        for (_, connection) in &state.connections {
             let _ = connection.shutdown(Shutdown::Both);
         }
         drop(state);
@@ -331,12 +334,13 @@ impl Slack {
                 };
                 state.accepted += 1;
                 let number = state.accepted;
-                state.connections.insert(number, handle);
+                state.connections.push((number, handle));
                 scope.spawn(move || {
                     // A client may leave at any time; only the calls that arrived whole matter.
                     let _ = self.serve(&stream);
                     let _ = stream.shutdown(Shutdown::Both);
-                    self.state().connections.remove(&number);
+                    let connections = &mut self.state().connections;
+                    connections.retain(|(other, _)| *other != number);
                 });
             }
         });

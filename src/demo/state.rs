@@ -1,6 +1,5 @@
 //! How Slack stands: what has been called, what people see, and how it answers or fails.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::call::Call;
 use super::channel::Channel;
@@ -92,9 +91,11 @@ pub(super) struct State {
     /// Seconds.
     pub(super) clock_off: i64,
     pub(super) calls: Vec<Call>,
-    pub(super) answers: HashMap<String, Value>,
-    pub(super) groups: HashMap<String, Vec<String>>,
-    pub(super) guests: HashMap<String, Guest>,
+    /// By method.
+    pub(super) answers: Map<String, Value>,
+    /// The members by group.
+    pub(super) groups: Map<String, Value>,
+    pub(super) guests: Vec<(String, Guest)>,
     /// What people see.
     pub(super) channel: Channel,
     /// Grows whenever anything changes that the page shows.
@@ -111,7 +112,8 @@ pub(super) struct State {
     pub(super) hanging: Vec<&'static str>,
     pub(super) held: Vec<&'static str>,
     pub(super) recoveries: u64,
-    pub(super) connections: HashMap<u64, TcpStream>,
+    /// By number.
+    pub(super) connections: Vec<(u64, TcpStream)>,
     pub(super) accepted: u64,
     pub(super) stopped: bool,
 }
@@ -138,9 +140,9 @@ impl Default for State {
             scopes: SCOPES.to_owned(),
             clock_off: 0,
             calls: Vec::new(),
-            answers: HashMap::new(),
-            groups: HashMap::new(),
-            guests: HashMap::new(),
+            answers: Map::new(),
+            groups: Map::new(),
+            guests: Vec::new(),
             channel: Channel::default(),
             version: 0,
             mood: Mood::Works,
@@ -152,7 +154,7 @@ impl Default for State {
             hanging: Vec::new(),
             held: Vec::new(),
             recoveries: 0,
-            connections: HashMap::new(),
+            connections: Vec::new(),
             accepted: 0,
             stopped: false,
         }

@@ -4,21 +4,36 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::block_kit::{check_message, check_view};
 use super::call::Call;
-use super::people::BOT;
 use super::review::{Markup, length};
 use super::state::{Guest, State};
+use super::template::filled;
 use crate::clock;
+
+/// What `auth.test` answers.
+const WHO_AM_I: &str = r#"{ "url": "https://example.slack.com/", "team": "Example", "user": "runbook",
+    "team_id": "$team", "user_id": "$bot", "bot_id": "B0RUNBOOK", "is_enterprise_install": false }"#;
+
+/// A message that was posted; its blocks are missing.
+const POSTED: &str = r#"{ "channel": "$where", "ts": "$ts",
+    "message": { "type": "message", "user": "$bot", "bot_id": "B0RUNBOOK", "ts": "$ts" } }"#;
+
+const UPDATED: &str = r#"{ "channel": "$where", "ts": "$ts", "text": "$text" }"#;
+
+/// Of whoever it is; whether they are a guest is missing.
+const USER: &str = r#"{ "user": { "id": "$user", "team_id": "$team", "name": "alice", "real_name": "Alice Example",
+    "deleted": false, "is_bot": false,
+    "profile": { "display_name": "alice", "real_name": "Alice Example" } } }"#;
 
 impl State {
     /// What Slack says when nothing fails.
     pub(super) fn answer(&self, call: &Call) -> Value {
         let method = call.method.as_str();
         if method == "response_url" {
-            return self.respond(call).err().unwrap_or_else(|| ok(json!({})));
+            return self.respond(call).err().unwrap_or_else(|| ok(Value::Null));
         }
         if !call.path.starts_with("/api/") {
             return not_ok("no_such_path");
@@ -34,11 +49,7 @@ impl State {
             return answer.clone();
         }
         let answer = match method {
-            "auth.test" => Ok(json!({
-                "url": "https://example.slack.com/", "team": "Example", "user": "runbook",
-                "team_id": "T0001", "user_id": BOT, "bot_id": "B0RUNBOOK",
-                "is_enterprise_install": false,
-            })),
+            "auth.test" => Ok(filled(WHO_AM_I, &[])),
             "chat.postMessage" => Self::post(call),
             "chat.update" => update(call),
             "chat.postEphemeral" => Self::post_ephemeral(call),
@@ -78,19 +89,18 @@ impl State {
             return Err(not_ok("invalid_thread_ts"));
         }
         check_message(&call.body)?;
-        let ts = fresh_ts();
-        let message = json!({
-            "type": "message", "user": BOT, "bot_id": "B0RUNBOOK", "ts": ts,
-            "text": call.body["text"], "blocks": call.body["blocks"],
-        });
-        Ok(json!({"channel": channel, "ts": ts, "message": message}))
+        let mut posted = filled(POSTED, &[("$where", channel), ("$ts", &fresh_ts())]);
+        for part in ["text", "blocks"] {
+            posted["message"][part] = call.body[part].clone();
+        }
+        Ok(posted)
     }
 
     fn post_ephemeral(call: &Call) -> Result<Value, Value> {
         match (call.argument("channel"), call.argument("user")) {
             ("", _) => Err(not_ok("channel_not_found")),
             (_, "") => Err(not_ok("user_not_in_channel")),
-            _ => check_message(&call.body).map(|()| json!({"message_ts": fresh_ts()})),
+            _ => check_message(&call.body).map(|()| object("message_ts", fresh_ts().into())),
         }
     }
 
@@ -114,29 +124,26 @@ impl State {
 
     fn user_info(&self, call: &Call) -> Result<Value, Value> {
         let user = form_argument(call, "user")?;
-        let mut info = json!({
-            "id": user, "team_id": "T0001", "name": "alice", "real_name": "Alice Example",
-            "deleted": false, "is_bot": false,
-            "profile": {"display_name": "alice", "real_name": "Alice Example"},
-        });
-        let flags = match self.guests.get(user) {
+        let mut info = filled(USER, &[("$user", user)]);
+        let guest = self.guests.iter().find(|(guest, _)| guest == user);
+        let flags = match guest.map(|(_, kind)| kind) {
             None => Some((false, false)),
             Some(Guest::Multi) => Some((true, false)),
             Some(Guest::Single) => Some((true, true)),
             Some(Guest::Unsaid) => None,
         };
         if let Some((restricted, ultra_restricted)) = flags {
-            info["is_restricted"] = restricted.into();
-            info["is_ultra_restricted"] = ultra_restricted.into();
+            info["user"]["is_restricted"] = restricted.into();
+            info["user"]["is_ultra_restricted"] = ultra_restricted.into();
         }
-        Ok(json!({"user": info}))
+        Ok(info)
     }
 
     fn group_members(&self, call: &Call) -> Result<Value, Value> {
         let group = form_argument(call, "usergroup")?;
         let members = self.groups.get(group);
         members
-            .map(|members| json!({"users": members}))
+            .map(|members| object("users", members.clone()))
             .ok_or_else(|| not_ok("no_such_subteam"))
     }
 }
@@ -160,8 +167,11 @@ fn update(call: &Call) -> Result<Value, Value> {
         return Err(not_ok("msg_too_long"));
     }
     check_message(&call.body)?;
-    let (channel, ts, text) = (&call.body["channel"], &call.body["ts"], &call.body["text"]);
-    Ok(json!({"channel": channel, "ts": ts, "text": text}))
+    let said = [("$where", "channel"), ("$ts", "ts"), ("$text", "text")];
+    Ok(filled(
+        UPDATED,
+        &said.map(|(blank, name)| (blank, call.argument(name))),
+    ))
 }
 
 fn publish_view(call: &Call) -> Result<Value, Value> {
@@ -177,7 +187,7 @@ fn shown(view: &Value) -> Value {
     let mut view = view.clone();
     view["id"] = "V0001".into();
     view["hash"] = "1.stand-in".into();
-    json!({"view": view})
+    object("view", view)
 }
 
 /// Slack's reading methods take form fields or a query, and look at no JSON.
@@ -204,17 +214,29 @@ fn is_conversation(channel: &str) -> bool {
             .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
+fn object(name: &str, value: Value) -> Value {
+    let mut object = Value::Null;
+    // Indexing makes it an object.
+    object[name] = value;
+    object
+}
+
 fn ok(mut answer: Value) -> Value {
     answer["ok"] = true.into();
     answer
 }
 
 pub(super) fn not_ok(error: &str) -> Value {
-    json!({"ok": false, "error": error})
+    filled(
+        r#"{ "ok": false, "error": "$error" }"#,
+        &[("$error", error)],
+    )
 }
 
 pub(super) fn refused(error: &str, problems: &[String]) -> Value {
-    json!({"ok": false, "error": error, "response_metadata": {"messages": problems}})
+    let mut answer = not_ok(error);
+    answer["response_metadata"]["messages"] = problems.into();
+    answer
 }
 
 fn missing(argument: &str) -> Value {

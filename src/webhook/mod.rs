@@ -298,7 +298,7 @@ impl Response {
     }
 
     /// `{"error":"…"}`.
-    fn error(status: u16, words: &str) -> Self {
+    pub fn error(status: u16, words: &str) -> Self {
         Self::json(status, &json!({ "error": words }))
     }
 }
