@@ -2,12 +2,12 @@
 //! is played.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Map;
@@ -24,7 +24,7 @@ use crate::client::{self, Waited};
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment, Reach, text};
 use crate::demo::stand_in::StandIn;
-use crate::demo::{App, CHANNEL, PEOPLE, Place, Wish, story};
+use crate::demo::{App, CHANNEL, PEOPLE, Place, Wish, aside, story};
 use crate::random;
 use crate::slack::signature::SigningSecret;
 use crate::store::Store;
@@ -77,30 +77,29 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
         let what = format!("cannot make the demo's directory: {}", reason(&error));
         Complaint::failure(what).hint("--dir or TMPDIR names another")
     })?;
-    let stage = Stage::set(parsed, &place, slack)?;
-    let (told, told_all) = mpsc::channel();
+    let stage = Arc::new(Stage::set(parsed, &place, slack)?);
     let server = stage.command("webhook", &["--host", "127.0.0.1", "--port", "0"])?;
     let mut printed = Ok(());
     let end = webhook::serve(&server, &stage.environment, &mut |ready| {
         let banner = webhook::banner(ready.port, &ready.public_url);
         // Before its address is known, for who reads it may be quicker than we are.
-        let wishes = stage.install(ready.port);
+        stage.install(ready.port, ready.happened.clone());
         printed = print(&(banner + &stage.welcome(auto)));
         if printed.is_err() {
             // Its other end is the server.
             let _ = ready.happened.send(Event::Stop);
             return;
         }
-        stage.begin(auto, wishes, ready.happened, told.clone());
+        stage.begin(auto, ready.happened);
     });
     stage.over.store(true, Ordering::Relaxed);
     let end = end?;
     printed?;
-    match (end, auto, told_all.try_recv()) {
-        (exit, None, _) | (exit, Some(_), Ok(())) => Ok(exit),
-        (_, Some(_), Err(_)) => Err(Complaint::failure("the story did not come to its end")
-            .hint("the log says what happened")),
+    if auto.is_some() && !stage.told.load(Ordering::Acquire) {
+        return Err(Complaint::failure("the story did not come to its end")
+            .hint("the log says what happened"));
     }
+    Ok(end)
 }
 
 /// Shows samples until Ctrl-C; there is no server.
@@ -117,17 +116,18 @@ fn preview(slack: &StandIn) -> Result<Exit, Complaint> {
 }
 
 /// All that the demo's threads share.
-#[derive(Clone)]
 struct Stage {
-    slack: Arc<StandIn>,
+    slack: StandIn,
     pending_dir: PathBuf,
     /// The configuration: the demo's own, or the one that was named.
     config: PathBuf,
     /// What the server and the agent find in their environment: nothing of this process's own.
-    environment: Arc<Environment>,
+    environment: Environment,
     secret: SigningSecret,
     /// Whether the demo ends: its agents may find their requests gone.
-    over: Arc<AtomicBool>,
+    over: AtomicBool,
+    /// Whether the story that tells itself came to its end.
+    told: AtomicBool,
 }
 
 impl Stage {
@@ -158,17 +158,16 @@ impl Stage {
         ];
         let secret = SigningSecret::new(&secret).ok_or(Complaint::failure("no secret"))?;
         Ok(Self {
-            environment: Arc::new(
-                variables
-                    .into_iter()
-                    .collect::<Environment>()
-                    .keeping_audit(),
-            ),
-            slack: Arc::new(slack),
+            environment: variables
+                .into_iter()
+                .collect::<Environment>()
+                .keeping_audit(),
+            slack,
             pending_dir: place.pending_dir(),
             config,
             secret,
-            over: Arc::default(),
+            over: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         })
     }
 
@@ -197,57 +196,46 @@ impl Stage {
         )
     }
 
-    /// Makes the server at this port the app's own. What people want comes out; first of all, a request.
-    fn install(&self, port: u16) -> Receiver<Wish> {
-        let (wish, wishes) = mpsc::channel();
-        // Its other end is here.
-        let _ = wish.send(Wish::Ask(Risk::High));
+    /// Makes the server at this port the app's own.
+    fn install(self: &Arc<Self>, port: u16, server: Sender<Event>) {
         let app = App {
             server: format!("http://127.0.0.1:{port}"),
             secret: self.secret.clone(),
         };
-        self.slack.install(app, wish);
-        wishes
+        let stage = Arc::clone(self);
+        let grant = Box::new(move |wish| stage.fulfil(wish, &server));
+        self.slack.install(app, grant);
     }
 
-    /// Starts the threads that tell the story, play the agent, and do what people want.
-    fn begin(
-        &self,
-        auto: Option<Choice>,
-        wishes: Receiver<Wish>,
-        server: Sender<Event>,
-        told: Sender<()>,
-    ) {
-        let (agent, knows) = mpsc::channel();
-        let (teller, player, stop) = (self.clone(), self.clone(), server.clone());
-        thread::spawn(move || player.fulfil(&wishes, &server, &agent));
-        thread::spawn(move || {
-            teller.tell(auto, &knows, &told);
+    /// Has the agent ask, and tells the story.
+    fn begin(self: &Arc<Self>, auto: Option<Choice>, server: Sender<Event>) {
+        self.fulfil(Wish::Ask(Risk::High), &server);
+        let teller = Arc::clone(self);
+        warn_of(aside(Box::new(move || {
+            teller.tell(auto);
             if auto.is_some() {
-                let _ = stop.send(Event::Stop);
+                // Its other end is the server.
+                let _ = server.send(Event::Stop);
             }
-        });
+        })));
     }
 
-    /// Does what people want, one thing after the other; each request has an agent of its own.
-    fn fulfil(&self, wishes: &Receiver<Wish>, server: &Sender<Event>, agent: &Sender<()>) {
-        for wish in wishes {
-            let done = match wish {
-                Wish::SayWhy(say_why) => configure(&self.config, say_why)
-                    // The server reads it anew, as after HUP.
-                    .map(|()| drop(server.send(Event::Reload))),
-                Wish::Ask(risk) => {
-                    let (stage, agent) = (self.clone(), agent.clone());
-                    thread::spawn(move || match stage.ask(risk) {
-                        Ok(()) => drop(agent.send(())),
-                        Err(_) if stage.over.load(Ordering::Relaxed) => {}
-                        Err(complaint) => log::warn!("The agent gave up: {}", complaint.what()),
-                    });
-                    Ok(())
-                }
-            };
-            if let Err(complaint) = done {
-                log::warn!("{}", complaint.what());
+    /// Does what somebody wants; each request has an agent of its own.
+    fn fulfil(self: &Arc<Self>, wish: Wish, server: &Sender<Event>) {
+        match wish {
+            Wish::SayWhy(say_why) => match configure(&self.config, say_why) {
+                // The server reads it anew, as after HUP.
+                Ok(()) => drop(server.send(Event::Reload)),
+                Err(complaint) => log::warn!("{}", complaint.what()),
+            },
+            Wish::Ask(risk) => {
+                let stage = Arc::clone(self);
+                warn_of(aside(Box::new(move || match stage.ask(risk) {
+                    Err(complaint) if !stage.over.load(Ordering::Relaxed) => {
+                        log::warn!("The agent gave up: {}", complaint.what());
+                    }
+                    Ok(()) | Err(_) => {}
+                })));
             }
         }
     }
@@ -289,7 +277,7 @@ impl Stage {
 
     /// Prints what people see, and clicks by itself if it is to. Ends when Slack does, or when the
     /// story is at its end.
-    fn tell(&self, auto: Option<Choice>, agent: &Receiver<()>, told: &Sender<()>) {
+    fn tell(&self, auto: Option<Choice>) {
         let [alice, ..] = PEOPLE;
         let mut seen = 0;
         let limit = auto.map(|_| PATIENCE);
@@ -305,14 +293,21 @@ impl Stage {
             match call.method.as_str() {
                 "chat.postMessage" => self.slack.press(alice, &call, choice.word()),
                 "views.open" => self.slack.explain(alice, REASON),
-                _ if agent.recv_timeout(PATIENCE).is_ok() => {
-                    thread::sleep(MOMENT);
-                    let _ = told.send(());
+                _ => {
+                    if self.slack.agent_learns(PATIENCE) {
+                        thread::sleep(MOMENT);
+                        self.told.store(true, Ordering::Release);
+                    }
                     return;
                 }
-                _ => return,
             }
         }
+    }
+}
+
+fn warn_of(thread: io::Result<JoinHandle<()>>) {
+    if let Err(error) = thread {
+        log::warn!("The demo gets no thread: {}", reason(&error));
     }
 }
 

@@ -3,11 +3,11 @@
 //! Sources: <https://docs.slack.dev/reference/interaction-payloads> and <https://docs.slack.dev/apis/events-api>
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::aside;
 use super::channel::{Answerable, Channel, Message, Press};
 use super::people::{BOT, PEOPLE, Person, TEAM};
 use super::stand_in::Slack;
@@ -200,7 +200,7 @@ impl Slack {
     /// Delivers on a thread of its own, as Slack does, and then shows what has come of it.
     fn send(self: &Arc<Self>, what: String, (path, body): (&'static str, Body), then: Then) {
         let slack = Arc::clone(self);
-        thread::spawn(move || {
+        let deliver = move || {
             let started = clock::tick();
             let delivered = slack.app().map_or_else(
                 || Err("the app is not installed yet".to_owned()),
@@ -213,7 +213,10 @@ impl Slack {
             then(&mut state.channel, delivered);
             drop(state);
             slack.change();
-        });
+        };
+        if let Err(error) = aside(Box::new(deliver)) {
+            log::warn!("Slack cannot deliver: {error}");
+        }
     }
 }
 
@@ -262,7 +265,6 @@ fn callback(event: Value) -> (&'static str, Body) {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::sync::mpsc;
 
     use serde_json::json;
 
@@ -275,7 +277,7 @@ mod tests {
         let server = format!("http://{}", silent.local_addr().unwrap());
         let slack = StandIn::start();
         let secret = SigningSecret::new("secret").unwrap();
-        slack.install(App { server, secret }, mpsc::channel().0);
+        slack.install(App { server, secret }, Box::new(|_| ()));
         let row = json!({ "type": "actions", "block_id": "b", "elements": [
             { "type": "button", "action_id": "approve", "value": "apr-1" }] });
         slack.slack.state().channel.add(Message {

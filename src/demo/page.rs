@@ -24,8 +24,11 @@ const PAGE: &str = include_str!("page.html");
 /// How long a question for news may wait for some.
 const NEWS: Duration = Duration::from_secs(20);
 
+/// Does what people want, one thing after the other.
+pub type Granter = Box<dyn FnMut(Wish) + Send>;
+
 /// What people want of whoever runs the demo.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// The agent is to ask again, at this risk level.
     Ask(Risk),

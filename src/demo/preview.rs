@@ -78,9 +78,12 @@ impl Sample {
 
 fn samples() -> Vec<Sample> {
     let plan: Value = serde_json::from_slice(PLAN.as_bytes()).unwrap_or_default();
-    let shown = plan["shown"].as_array().into_iter().flatten();
-    let shown = shown.filter_map(|shown| sample(&plan["sample"], shown));
-    shown.chain(words()).collect()
+    let mut samples = Vec::new();
+    for shown in plan["shown"].as_array().into_iter().flatten() {
+        samples.extend(sample(&plan["sample"], shown));
+    }
+    samples.extend(words());
+    samples
 }
 
 /// What one line of the plan wants to see.
@@ -155,57 +158,41 @@ fn approval(whole: &Value, changes: &Value, plan: &Value) -> Option<Approval> {
 
 fn words() -> Vec<Sample> {
     let id = "apr-abc123";
-    let alice = Person {
-        id: PEOPLE[0].id.into(),
-        username: "alice".into(),
-        name: "Alice".into(),
+    let (approvals, needed, at) = (1, 2, Some(clock::now()));
+    let voted = Refusal::VotedAlready { approvals, needed };
+    let late = Refusal::Final {
+        status: Status::Denied,
+        by: Some(Person {
+            id: PEOPLE[0].id.into(),
+            username: "alice".into(),
+            name: "Alice".into(),
+        }),
+        at,
     };
-    let refused =
-        |caption: &str, refusal: Refusal| Sample::word(caption, &Notice::Refused(&refusal));
-    vec![
-        Sample::word(
-            "the vote counts",
-            &Notice::Counted {
-                approvals: 1,
-                needed: 2,
-            },
-        ),
-        refused(
-            "voted already",
-            Refusal::VotedAlready {
-                approvals: 1,
-                needed: 2,
-            },
-        ),
-        refused(
-            "too late",
-            Refusal::Final {
-                status: Status::Denied,
-                by: Some(alice),
-                at: Some(clock::now()),
-            },
-        ),
-        Sample::word(
-            "expired",
-            &Notice::Expired {
-                at: Some(clock::now()),
-            },
-        ),
-        refused("no approver", Refusal::NotAnApprover),
-        refused("from outside", Refusal::External),
-        refused("a guest", Refusal::Guest),
-        refused("their own request", Refusal::OwnRequest),
-        refused("no reason", Refusal::NoReason),
-        refused("Slack did not say", Refusal::Unverified),
-        refused("changed meanwhile", Refusal::Changed),
-        Sample::word("no such approval", &Notice::Unknown { id }),
-        Sample::word("a damaged file", &Notice::Damaged { id }),
-        Sample::word("no id", &Notice::NoId),
-        Sample::word("answered elsewhere", &Notice::AnsweredElsewhere),
-        Sample::word("our own trouble", &Notice::Failed),
-        Sample::word("no dialog", &Notice::NoDialog),
-        Sample::word("another app", &Notice::Foreign),
-    ]
+    let words = [
+        ("the vote counts", Notice::Counted { approvals, needed }),
+        ("voted already", Notice::Refused(&voted)),
+        ("too late", Notice::Refused(&late)),
+        ("expired", Notice::Expired { at }),
+        ("no approver", Notice::Refused(&Refusal::NotAnApprover)),
+        ("from outside", Notice::Refused(&Refusal::External)),
+        ("a guest", Notice::Refused(&Refusal::Guest)),
+        ("their own request", Notice::Refused(&Refusal::OwnRequest)),
+        ("no reason", Notice::Refused(&Refusal::NoReason)),
+        ("Slack did not say", Notice::Refused(&Refusal::Unverified)),
+        ("changed meanwhile", Notice::Refused(&Refusal::Changed)),
+        ("no such approval", Notice::Unknown { id }),
+        ("a damaged file", Notice::Damaged { id }),
+        ("no id", Notice::NoId),
+        ("answered elsewhere", Notice::AnsweredElsewhere),
+        ("our own trouble", Notice::Failed),
+        ("no dialog", Notice::NoDialog),
+        ("another app", Notice::Foreign),
+    ];
+    let words = words.iter();
+    words
+        .map(|(caption, notice)| Sample::word(caption, notice))
+        .collect()
 }
 
 /// Anyone; or two people and a group, and a critical request needs two.
@@ -222,7 +209,7 @@ fn policy(named: bool) -> Policy {
         ..LevelRule::default()
     };
     Policy {
-        levels: [rule.clone(), rule.clone(), rule.clone(), rule],
+        levels: [(); 4].map(|()| rule.clone()),
         multi_approver_for_critical: true,
         ..Policy::default()
     }

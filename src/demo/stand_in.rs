@@ -5,17 +5,17 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::aside;
 pub use super::call::Call;
 use super::http::Line;
 use super::interactions::App;
-use super::page::Wish;
+use super::page::{Granter, Wish};
 use super::people::Person;
 pub use super::state::{Failure, Guest, TOKEN, Times};
 use super::state::{Reply, State};
@@ -64,8 +64,7 @@ impl StandIn {
             changed: Condvar::new(),
         });
         let serving = Arc::clone(&slack);
-        let listening = thread::Builder::new().name("stand-in".into());
-        let listener = listening.spawn(move || serving.accept(&listener))?;
+        let listener = aside(Box::new(move || serving.accept(&listener)))?;
         Ok(Self {
             slack,
             listener: Some(listener),
@@ -149,20 +148,28 @@ impl StandIn {
         }
     }
 
-    /// From now on this app's server is told what people do.
-    pub fn install(&self, app: App, wishes: Sender<Wish>) {
+    /// From now on this app's server is told what people do, and what they want is done.
+    pub fn install(&self, app: App, granter: Granter) {
         let mut state = self.slack.state();
         state.app = Some(Arc::new(app));
-        state.wishes = Some(wishes);
+        state.granter = Some(Arc::new(Mutex::new(granter)));
     }
 
     /// Lets the page tell what the agent has learnt.
     pub fn note_agent(&self, id: &str, learnt: &str) {
-        self.slack
-            .state()
-            .channel
-            .note("the agent learns", id, Ok(learnt));
+        let mut state = self.slack.state();
+        state.channel.note("the agent learns", id, Ok(learnt));
+        state.learnt = true;
+        drop(state);
         self.slack.change();
+    }
+
+    /// Waits until an agent has learnt something; `false` when none has in time.
+    pub fn agent_learns(&self, within: Duration) -> bool {
+        let waiting = |state: &mut State| !state.learnt && !state.stopped;
+        let changed = &self.slack.changed;
+        let waited = changed.wait_timeout_while(self.slack.state(), within, waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0.learnt
     }
 
     /// The URL of the page.
@@ -298,7 +305,10 @@ impl Slack {
 
     /// Passes on what people want; `None` when nobody is there to do it.
     pub(super) fn wish(&self, wish: Wish) -> Option<()> {
-        self.state().wishes.as_ref()?.send(wish).ok()
+        let granter = self.state().granter.clone()?;
+        let mut grant = granter.lock().unwrap_or_else(PoisonError::into_inner);
+        grant(wish);
+        Some(())
     }
 
     /// Tells everybody that something has changed.

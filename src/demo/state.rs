@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde_json::{Map, Value};
 use super::call::Call;
 use super::channel::Channel;
 use super::interactions::App;
-use super::page::Wish;
+use super::page::Granter;
 use super::preview::Sample;
 use super::web_api::not_ok;
 use crate::clock;
@@ -106,7 +105,9 @@ pub(super) struct State {
     /// What the page shows when no server is there.
     pub(super) samples: Option<Vec<Sample>>,
     pub(super) app: Option<Arc<App>>,
-    pub(super) wishes: Option<Sender<Wish>>,
+    pub(super) granter: Option<Arc<Mutex<Granter>>>,
+    /// Whether an agent has learnt how its request ended.
+    pub(super) learnt: bool,
     planned: Vec<Planned>,
     /// Channels about which every call hangs.
     pub(super) hanging: Vec<&'static str>,
@@ -149,7 +150,8 @@ impl Default for State {
             say_why: None,
             samples: None,
             app: None,
-            wishes: None,
+            granter: None,
+            learnt: false,
             planned: Vec::new(),
             hanging: Vec::new(),
             held: Vec::new(),
