@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, dropped, eventually, fixture_text, now, owes, read_approval, sample,
-    write_approval,
+    Click, Scratch, Server, dropped, eventually, fixture_text, now, read_approval, sample, settled,
+    shown, with, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -17,26 +17,9 @@ const SOON: Duration = Duration::from_secs(5);
 
 const POST: &str = "chat.postMessage";
 
-/// Waits until a request remembers its message and owes nothing, and returns it.
-fn shown(dir: &Scratch, id: &str) -> Value {
-    eventually(&format!("{id} to be shown"), SOON * 2, || {
-        let approval = read_approval(dir, id);
-        let shown = approval.get("slackMessageTs").is_some() && !owes(&approval);
-        shown.then_some(approval)
-    })
-}
-
 /// A dropped request with some fields set, and those that are null taken away.
 fn request(id: &str, changes: &Value) -> Value {
-    let mut approval = dropped(id, "C0DEPLOYS");
-    let fields = approval.as_object_mut().unwrap();
-    for (key, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => drop(fields.shift_remove(key)),
-            value => drop(fields.insert(key.clone(), value.clone())),
-        }
-    }
-    approval
+    with(dropped(id, "C0DEPLOYS"), changes)
 }
 
 /// The ids of the approvals that were posted, sorted.
@@ -68,7 +51,7 @@ fn a_dropped_request_is_posted_and_remembers_its_message() {
     assert_eq!(call.error, None);
     assert_eq!(call.body["channel"], "#deployments");
 
-    let stored = shown(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON * 2);
     assert_eq!(stored["status"], "pending");
     // A name is good for posting, and only the id for updating.
     assert_eq!(stored["slackChannel"], "C0BYNAME01");
@@ -83,7 +66,7 @@ fn a_dropped_request_is_posted_and_remembers_its_message() {
     assert!(log.contains("  Approval ID: apr-1\n"), "{log}");
 
     let click = Click::approve("apr-1").on(&call);
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     let update = &slack.wait_for("chat.update", 1, SOON)[0];
     assert_eq!(update.error, None);
     assert_eq!(update.body["ts"], call.answer["ts"]);
@@ -182,7 +165,7 @@ fn what_is_not_asked_is_not_shown_and_only_high_and_critical_ask_twice() {
     ] {
         let bare = json!({ "riskLevel": level, "args": null, "rollbackCommand": null });
         write_approval(&dir, &request(id, &bare));
-        shown(&dir, id);
+        shown(&dir, id, SOON * 2);
         let call = slack.done(POST).pop().unwrap();
         assert_eq!(call.approval_id(), id);
         let kinds: Vec<&str> = call
@@ -227,7 +210,7 @@ fn the_channel_is_the_requests_own_then_the_configured_ones() {
             call.body["channel"], expected,
             "{own} {config} {variable:?}"
         );
-        assert_eq!(shown(&dir, "apr-1")["slackChannel"], expected);
+        assert_eq!(shown(&dir, "apr-1", SOON * 2)["slackChannel"], expected);
     }
 }
 
@@ -242,7 +225,7 @@ fn each_is_posted_once_by(servers: usize) {
         write_approval(&dir, &dropped(id, &format!("C0ROOM{}", n / 5)));
     }
     for id in &ids {
-        shown(&dir, id);
+        shown(&dir, id, SOON * 2);
     }
     for server in &servers {
         assert!(server.terminate().success());
@@ -307,10 +290,10 @@ fn what_was_dropped_while_no_server_ran_is_posted_by_the_next_and_by_no_other_af
     write_approval(&dir, &dropped("apr-1", "C0DEPLOYS"));
     for round in 0..3 {
         let server = Server::builder().dir(&dir).slack(&slack).start();
-        shown(&dir, "apr-1");
+        shown(&dir, "apr-1", SOON * 2);
         let sentinel = format!("apr-sentinel{round}");
         write_approval(&dir, &dropped(&sentinel, "C0DEPLOYS"));
-        shown(&dir, &sentinel);
+        shown(&dir, &sentinel, SOON * 2);
         assert!(server.terminate().success());
     }
     let expected = ["apr-1", "apr-sentinel0", "apr-sentinel1", "apr-sentinel2"];
@@ -334,8 +317,8 @@ fn when_a_server_dies_while_its_post_hangs_another_posts() {
     assert!(!posted(&slack).contains(&"apr-1".to_owned()));
 
     posting.kill();
-    shown(&dir, "apr-1");
-    shown(&dir, "apr-2");
+    shown(&dir, "apr-1", SOON * 2);
+    shown(&dir, "apr-2", SOON * 2);
     assert!(other.terminate().success());
     assert_eq!(posted(&slack), ["apr-1", "apr-2"]);
 }
@@ -359,7 +342,7 @@ fn a_server_without_a_token_takes_a_promise_over_and_keeps_it_for_one_with_a_tok
     assert!(poor.terminate().success());
     slack.recover();
     let _rich = Server::builder().dir(&dir).slack(&slack).start();
-    shown(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON * 2);
     assert_eq!(posted(&slack), ["apr-1"]);
 }
 
@@ -390,7 +373,7 @@ fn without_a_channel_or_a_token_a_request_waits_with_one_warning_and_can_be_deci
         assert_eq!(read_approval(&dir, "apr-1"), unseen);
 
         let click = Click::approve("apr-1");
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
         assert!(server.terminate().success());
         assert_eq!(server.log().matches(WARNING).count(), 1);
@@ -424,7 +407,7 @@ fn a_reload_that_names_a_channel_posts_what_had_none() {
     server.signal(Signal::HUP);
     let before = now();
     for id in ["apr-1", "apr-2"] {
-        let stored = shown(&dir, id);
+        let stored = shown(&dir, id, SOON * 2);
         assert_eq!(stored["slackChannel"], "C0LATE");
         assert!(unix(&stored["expiresAt"]) < before + 100, "{stored}");
     }
@@ -441,7 +424,7 @@ fn what_we_do_not_know_keeps_its_place_and_its_spelling_when_a_request_is_posted
     let unfinished = dir.join(".unfinished");
     fs::write(&unfinished, text).unwrap();
     fs::rename(unfinished, dir.join("apr-1.json")).unwrap();
-    let mut stored = shown(&dir, "apr-1");
+    let mut stored = shown(&dir, "apr-1", SOON * 2);
     let fields = stored.as_object_mut().unwrap();
     for ours in ["slackMessageTs", "slackMessageDigest", "recordedAt"] {
         assert!(fields.shift_remove(ours).is_some(), "{ours}");
@@ -492,7 +475,7 @@ fn nothing_is_posted_but_what_is_open_whole_and_unseen() {
     let past = json!({ "expiresAt": "2020-01-01T00:00:00Z" });
     write_approval(&dir, &request("apr-past", &past));
     write_approval(&dir, &dropped("apr-last", "C0DEPLOYS"));
-    shown(&dir, "apr-last");
+    shown(&dir, "apr-last", SOON * 2);
     eventually("the late one to be closed", SOON, || {
         (read_approval(&dir, "apr-past")["status"] == "expired").then_some(())
     });
@@ -511,7 +494,7 @@ fn a_file_that_is_repaired_is_posted() {
     let server = Server::builder().dir(&dir).slack(&slack).start();
     server.wait_for_log("Unreadable approval file", SOON);
     write_approval(&dir, &dropped("apr-1", "C0DEPLOYS"));
-    shown(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON * 2);
     assert_eq!(posted(&slack), ["apr-1"]);
 }
 
@@ -573,14 +556,14 @@ fn no_text_however_long_or_hostile_keeps_a_message_from_slack_or_pings_anybody()
         // Blanks alone would be no operation.
         hostile["operation"] = format!("scale {long}").into();
         write_approval(&dir, &request(&id, &hostile));
-        shown(&dir, &id);
+        shown(&dir, &id, SOON * 2);
         let post = slack.calls_of(POST).pop().unwrap();
         assert_eq!(post.error, None, "{piece:?}");
         let clicker = format!("U0ALICE{n}");
         let click = Click::approve(&id)
             .on(&post)
             .by(&clicker, &piece.repeat(100));
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         let update = slack.wait_for("chat.update", n + 1, SOON).pop().unwrap();
         assert_eq!(update.error, None, "{piece:?} {:?}", update.answer);
         for call in [&post, &update] {
@@ -613,7 +596,7 @@ fn slack_may_fail_as_it_likes_and_a_request_is_posted_once_when_it_recovers() {
         write_approval(&dir, &dropped("apr-1", "C0DEPLOYS"));
         slack.wait_for(POST, 1, SOON);
         slack.recover();
-        let stored = shown(&dir, "apr-1");
+        let stored = shown(&dir, "apr-1", SOON * 2);
         assert_eq!(stored["status"], "pending", "{failure:?}");
         assert!(stored.get("effectsFailed").is_none(), "{failure:?}");
         assert!(server.terminate().success());
@@ -634,7 +617,7 @@ fn a_request_that_waited_for_its_channels_turn_is_tried_again_as_soon_as_any_oth
     let calls = slack.wait_for(POST, 11, SOON);
     assert_eq!(calls.iter().filter(|call| call.error.is_some()).count(), 1);
     for n in 0..10 {
-        shown(&dir, &format!("apr-{n}"));
+        shown(&dir, &format!("apr-{n}"), SOON * 2);
     }
 }
 
@@ -646,12 +629,9 @@ fn a_request_that_is_decided_while_its_post_hangs_shows_the_decision() {
     write_approval(&dir, &dropped("apr-1", "C0DEPLOYS"));
     slack.wait_for(POST, 1, SOON);
     let click = Click::deny("apr-1");
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     slack.recover();
-    eventually("nothing to be owed", SOON, || {
-        let stored = read_approval(&dir, "apr-1");
-        (!owes(&stored)).then_some(())
-    });
+    settled(&dir, "apr-1", SOON);
     // Nobody asks for what is decided.
     assert!(slack.done(POST).is_empty());
     assert_eq!(read_approval(&dir, "apr-1")["status"], "denied");
@@ -678,16 +658,12 @@ fn a_request_that_can_just_be_read_can_still_be_read_when_it_was_posted_and_deci
     fs::write(dir.join(".unfinished"), &request).unwrap();
     fs::rename(dir.join(".unfinished"), dir.join("apr-1.json")).unwrap();
     let post = slack.wait_for(POST, 1, SOON).remove(0);
-    shown(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON * 2);
     let click = Click::approve("apr-1").on(&post);
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     let update = &slack.wait_for("chat.update", 1, SOON)[0];
     assert_eq!(update.error, None);
-    eventually("nothing to be owed", SOON, || {
-        let stored = read_approval(&dir, "apr-1");
-        assert_eq!(stored["status"], "approved");
-        (!owes(&stored)).then_some(())
-    });
+    assert_eq!(settled(&dir, "apr-1", SOON)["status"], "approved");
     counted(&server, 0);
     assert!(!server.log().contains("Unreadable"), "{}", server.log());
 }
@@ -725,10 +701,10 @@ fn a_request_nested_as_deeply_as_json_may_be_is_counted_posted_and_decided() {
         write_approval(&dir, &request(&id, &json!({ "args": { "deep": deep } })));
         // Whoever comes first reads it.
         counted(&server, 1);
-        shown(&dir, &id);
+        shown(&dir, &id, SOON * 2);
         let post = slack.done(POST).pop().unwrap();
         let click = Click::approve(&id).on(&post);
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         counted(&server, 0);
     }
 }

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, all_files, eventually,
-    fixture, fixture_text, owes, read_approval, sample, write_approval,
+    fixture, fixture_text, owes, read_approval, sample, shown, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
+use crate::strace::tampering;
 
 /// How long something may take that nothing holds up.
 const SOON: Duration = Duration::from_secs(10);
@@ -71,16 +72,6 @@ fn unix_user() -> String {
         .output()
         .unwrap();
     String::from_utf8(id.stdout).unwrap().trim().to_owned()
-}
-
-/// Waits until a request is shown in Slack and that is noted.
-fn shown(dir: &Scratch, id: &str) -> Value {
-    eventually("the message to be noted", SOON, || {
-        let file = fs::read(dir.join(format!("{id}.json"))).ok()?;
-        let approval: Value = serde_json::from_slice(&file).ok()?;
-        let noted = approval.get("slackMessageTs").is_some();
-        (noted && (!owes(&approval))).then_some(approval)
-    })
 }
 
 /// Waits until a request says this of its status and owes nothing.
@@ -436,9 +427,9 @@ fn what_is_not_posted_here_a_server_posts_and_a_click_on_that_is_what_wait_print
         .env("SLACK_DEFAULT_CHANNEL", CHANNEL)
         .start();
     let posted = &slack.wait_for("chat.postMessage", 1, SOON)[0];
-    let click = Click::on_posted("deny", posted, &shown(&dir, "apr-1"));
+    let click = Click::on_posted("deny", posted, &shown(&dir, "apr-1", SOON));
     assert!(waiting.is_running());
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     assert_prints(&waiting.wait(), 5, "denied by @alice");
     assert!(settled(&dir, "apr-1", "denied")["agentNotifiedAt"].is_string());
     server.wait_for_log("Agent notified", SOON);
@@ -456,8 +447,8 @@ fn a_click_on_what_request_posted_is_seen_by_who_waits_and_the_server_says_who_k
         .start();
     asking.wait_for("apr-1\n");
     let posted = &slack.wait_for("chat.postMessage", 1, SOON)[0];
-    let click = Click::on_posted("approve", posted, &shown(&dir, "apr-1"));
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    let click = Click::on_posted("approve", posted, &shown(&dir, "apr-1", SOON));
+    server.click(&click);
     let asked = asking.wait();
     assert_prints(&asked, 0, "apr-1\napproved by @alice");
     server.wait_for_log("Agent notified, executing operation", SOON);
@@ -476,11 +467,11 @@ fn a_request_that_has_changed_since_it_was_shown_is_not_decided_by_a_click_on_th
     let server = Server::builder().dir(&dir).slack(&slack).start();
     ask("apr-1").dir(&dir).slack(&slack).finish();
     let posted = &slack.wait_for("chat.postMessage", 1, SOON)[0];
-    let mut stored = shown(&dir, "apr-1");
+    let mut stored = shown(&dir, "apr-1", SOON);
     let click = Click::on_posted("approve", posted, &stored);
     stored["operation"] = "drop_database".into();
     write_approval(&dir, &stored);
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     assert_eq!(read_approval(&dir, "apr-1")["status"], "pending");
     let again = &slack.wait_for("chat.postMessage", 2, SOON)[1];
     assert!(text_of(again).contains("drop_database"));
@@ -772,7 +763,7 @@ fn processes_that_ask_for_the_same_at_once_post_it_once() {
         for errand in &asking {
             assert_prints(&errand.wait(), 0, "apr-1");
         }
-        shown(&dir, "apr-1");
+        shown(&dir, "apr-1", SOON);
         assert_eq!(slack.calls_of("chat.postMessage").len(), 1, "{round}");
     }
 }
@@ -787,7 +778,7 @@ fn a_request_whose_maker_died_before_it_was_shown_is_shown_by_who_asks_again() {
     slack.recover();
     assert_prints(&ask("apr-1").dir(&dir).slack(&slack).finish(), 0, "apr-1");
     assert_eq!(slack.calls_of("chat.postMessage").len(), 2);
-    shown(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON);
 }
 
 #[test]
@@ -847,7 +838,7 @@ fn a_request_with_wait_and_json_prints_one_document_at_the_end() {
         .dir(&dir)
         .slack(&slack)
         .start();
-    shown(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON);
     assert_eq!(asking.output(), b"");
     let reason = ["deny", "apr-1", "--reason", "no\nway"];
     Client::new(reason).dir(&dir).slack(&slack).finish();
@@ -880,12 +871,8 @@ fn whoever_waits_sees_a_decision_however_it_is_written_and_whenever() {
             let dir = Scratch::new();
             write_approval(&dir, &sample("apr-1"));
             let mut waiting = wait("apr-1").dir(&dir);
-            if !inotify {
-                let strace = ["strace", "-o", "/dev/null", "-e", "trace=inotify_init1"];
-                let exhausted = ["-e", "inject=inotify_init1:error=EMFILE"];
-                if std::env::var_os("RUNBOOK_SKIP_STRACE").is_none_or(|value| value.is_empty()) {
-                    waiting = waiting.wrapper(strace.into_iter().chain(exhausted));
-                }
+            if !inotify && let Some(exhausted) = tampering("inotify_init1:error=EMFILE") {
+                waiting = waiting.wrapper(exhausted);
             }
             let waiting = waiting.start();
             waiting.wait_until_asleep();
@@ -1193,7 +1180,7 @@ fn ten_agents_and_two_servers_make_ten_messages_and_ten_decisions() {
                     let action = if n == 0 { "approve" } else { "deny" };
                     let click = Click::on_posted(action, post, &shown_or_decided(dir, id));
                     both.wait();
-                    assert_eq!(server.interact(&click.payload()).status, 200);
+                    server.click(&click);
                 }
             });
         }
@@ -1243,7 +1230,7 @@ fn a_hundred_wait_at_once_and_each_is_told_of_its_own_decision() {
         } else {
             Click::deny(id)
         };
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         // Those who are not meant go on waiting.
         assert!(waits[n + 1..].iter().take(3).all(Errand::is_running));
     }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Click, RawRequest, SECRET, Scratch, Server, all_files, eventually, fixture,
-    interaction_form, now, owes, read_approval, sample, sign, write_approval,
+    Answer, Click, RawRequest, SECRET, Scratch, Server, all_files, done, eventually, fixture,
+    interaction_form, now, read_approval, sample, settled, sign, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, TOKEN, Times};
 use crate::wire::{Head, Unframed};
@@ -70,14 +70,6 @@ fn assert_error(answer: &Answer, status: u16, what: &str) {
         "{what}: {body}"
     );
     assert_eq!(answer.header("content-type"), Some(JSON), "{what}");
-}
-
-/// Waits until an approval owes nothing any more.
-fn settled(dir: &Scratch, id: &str) -> Value {
-    eventually("every effect to be settled", SOON, || {
-        let stored = read_approval(dir, id);
-        (stored["status"] != "pending" && (!owes(&stored))).then_some(stored)
-    })
 }
 
 /// Every forgery of a request with this body that is not about its size.
@@ -719,7 +711,7 @@ fn a_value_that_is_no_id_touches_no_path() {
     assert_eq!(files(), before);
     // The longest id that is one is looked for, and not found.
     let id = "a".repeat(64);
-    assert_eq!(server.interact(&Click::approve(&id).payload()).status, 200);
+    server.click(&Click::approve(&id));
     server.wait_for_log("No such approval", SOON);
 }
 
@@ -811,12 +803,12 @@ fn inject(server: &Server, dir: &Scratch, slack: &StandIn) {
             .set("/user/username", injected)
             .set("/user/name", injected)
             .response_url(slack.response_url(&id));
-        assert_eq!(server.interact(&evil.payload()).status, 200);
-        assert_eq!(server.interact(&evil.payload()).status, 200);
+        server.click(&evil);
+        server.click(&evil);
         let no_id = evil.clone().set("/actions/0/value", injected);
-        assert_eq!(server.interact(&no_id.payload()).status, 200);
+        server.click(&no_id);
         let elsewhere = evil.response_url(format!("http://127.0.0.1:9/{injected}"));
-        assert_eq!(server.interact(&elsewhere.payload()).status, 200);
+        server.click(&elsewhere);
         assert_eq!(server.interact(&json!({ "type": injected })).status, 200);
         let event = json!({
             "type": "event_callback", "event_id": format!("Ev{n}{injected}"), "event": {"type": injected},
@@ -845,7 +837,7 @@ fn inject(server: &Server, dir: &Scratch, slack: &StandIn) {
         assert_eq!(server.request(retry).status, 200);
     }
     for n in 0..INJECTIONS.len() {
-        settled(dir, &format!("apr-{n}"));
+        done(dir, &format!("apr-{n}"), SOON);
     }
     // What stands in the log is written by threads of their own; the last words come after them.
     server.terminate();
@@ -946,7 +938,7 @@ fn no_secret_is_in_any_log_answer_or_file() {
             answers.push(server.request(request));
         }
         for id in ["apr-1", "apr-2"] {
-            settled(&dir, id);
+            done(&dir, id, SOON);
         }
         slack.wait_for("response_url", 3, SOON);
         answers.push(server.get("/health?verbose"));
@@ -1124,13 +1116,10 @@ fn a_slack_that_is_none_cannot_fill_the_memory_forge_the_log_or_stop_the_effects
     let ids: Vec<String> = (0..hostile).map(|n| format!("apr-{n}")).collect();
     for id in &ids {
         write_approval(&dir, &sample(id));
-        assert_eq!(server.interact(&Click::approve(id).payload()).status, 200);
+        server.click(&Click::approve(id));
     }
     for id in &ids {
-        let stored = eventually("every effect to be settled", 3 * SOON, || {
-            let stored = read_approval(&dir, id);
-            (!owes(&stored)).then_some(stored)
-        });
+        let stored = settled(&dir, id, 3 * SOON);
         assert!(stored.get("effectsFailed").is_none(), "{stored}");
     }
     assert!(puppet.calls() >= hostile);
@@ -1162,10 +1151,10 @@ fn a_redirect_takes_neither_the_token_nor_the_message_elsewhere() {
     for status in statuses {
         let id = format!("apr-{status}");
         write_approval(&dir, &sample(&id));
-        assert_eq!(server.interact(&Click::approve(&id).payload()).status, 200);
+        server.click(&Click::approve(&id));
     }
     for status in statuses {
-        settled(&dir, &format!("apr-{status}"));
+        done(&dir, &format!("apr-{status}"), SOON);
     }
     assert!(elsewhere.calls().is_empty(), "{:#?}", elsewhere.calls());
 }

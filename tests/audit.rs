@@ -94,10 +94,7 @@ fn a_decision_stands_there_with_who_what_when_and_from_where() {
     write_approval(&dir, &sample("apr-1"));
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let before = now();
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     let told = told(&dir, "apr-1", &["requested", "decided"]);
     let stored = read_approval(&dir, "apr-1");
     let decided = &told[1];
@@ -139,7 +136,7 @@ fn every_kind_of_event_is_told_in_order() {
     write_approval(&dir, &sample("apr-1"));
     let by = |user: &str| Click::approve("apr-1").by(user, &user.to_lowercase());
     for click in [by("UC"), by("UA"), by("UA"), by("UB"), by("UB")] {
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
     }
     let order = [
         "refused",
@@ -167,12 +164,7 @@ fn every_kind_of_event_is_told_in_order() {
     );
 
     // Somebody clicks on what is not there.
-    assert_eq!(
-        server
-            .interact(&Click::approve("apr-none").payload())
-            .status,
-        200
-    );
+    server.click(&Click::approve("apr-none"));
     assert_eq!(
         told(&dir, "apr-none", &["refused"])[0]["refusal"],
         "no such approval"
@@ -419,7 +411,7 @@ fn under_whatever_name_the_file_is_taken_away_the_chain_goes_on() {
         for id in [&id, &another] {
             write_approval(&dir, &sample(id));
         }
-        assert_eq!(server.interact(&Click::approve(&id).payload()).status, 200);
+        server.click(&Click::approve(&id));
         eventually("every line to be written", SOON, || {
             let settled = [&id, &another].map(|id| !owes(&read_approval(&dir, id)));
             (settled == [true, true]).then_some(())
@@ -553,10 +545,7 @@ fn a_log_that_cannot_be_added_to_is_told_by_health_and_caught_up_with() {
     // Something that no folder can be made of, be it by root.
     fs::write(&folder, "").unwrap();
     server.expect_errors();
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
     // A refusal changes no approval, so it must stand in the log to be acknowledged.
     assert_eq!(server.interact(&Click::deny("apr-1").payload()).status, 500);
@@ -627,7 +616,7 @@ fn a_log_that_is_verified_while_it_is_added_to_and_put_away_is_never_called_brok
         scope.spawn(|| {
             for n in 0..300 {
                 let click = Click::approve(&format!("apr-nowhere-{n}"));
-                assert_eq!(server.interact(&click.payload()).status, 200);
+                server.click(&click);
             }
             done.store(true, std::sync::atomic::Ordering::Release);
         });

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, dropped, eventually, owes, read_approval, sample, write_approval,
+    Click, Scratch, Server, dropped, eventually, owes, read_approval, sample, settled, with,
+    write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -62,7 +63,7 @@ impl Scene {
     fn word(&self, click: Click) -> String {
         let before = self.slack.calls_of("response_url").len();
         let click = click.response_url(self.slack.response_url(&format!("word{before}")));
-        assert_eq!(self.server.interact(&click.payload()).status, 200);
+        self.server.click(&click);
         let call = self.slack.wait_for("response_url", before + 1, SOON).pop();
         let body = call.unwrap().body;
         assert_eq!(body["response_type"], "ephemeral");
@@ -71,7 +72,7 @@ impl Scene {
     }
 
     fn click(&self, click: &Click) {
-        assert_eq!(self.server.interact(&click.payload()).status, 200);
+        self.server.click(click);
     }
 }
 
@@ -87,13 +88,7 @@ fn shown(dir: &Scratch, slack: &StandIn, id: &str, before: Option<&Call>) -> Cal
 }
 
 fn edit(dir: &Scratch, id: &str, changes: &Value) {
-    let mut stored = read_approval(dir, id);
-    for (key, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => drop(stored.as_object_mut().unwrap().shift_remove(key)),
-            value => stored[key] = value.clone(),
-        }
-    }
+    let stored = with(read_approval(dir, id), changes);
     write_approval(dir, &stored);
 }
 
@@ -277,9 +272,7 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let vote = |user: &str, on: &Call| Click::approve("apr-1").by(user, "x").on(on);
     let word = scene.word(vote("U0ALICE", &first));
     assert!(word.contains("1 of 2"), "{word}");
-    eventually("the vote to be shown", SOON, || {
-        (!owes(&read_approval(&scene.dir, "apr-1"))).then_some(())
-    });
+    settled(&scene.dir, "apr-1", SOON);
     scene.edit("apr-1", &json!({ "operation": "drop_database" }));
     let word = scene.word(vote("U0BOB", &first));
     assert!(word.contains("has changed since"), "{word}");
@@ -305,9 +298,7 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     scene.show(&dropped("apr-3", "C0DEPLOYS"));
     let word = scene.word(foreign("U0ALICE"));
     assert!(word.contains("1 of 2"), "{word}");
-    eventually("the vote to be shown", SOON, || {
-        (!owes(&read_approval(&scene.dir, "apr-3"))).then_some(())
-    });
+    settled(&scene.dir, "apr-3", SOON);
     scene.edit("apr-3", &json!({ "operation": "drop_database" }));
     let word = scene.word(foreign("U0BOB"));
     assert!(word.contains("1 of 2"), "{word}");
@@ -318,9 +309,7 @@ fn votes_for_what_the_request_meant_before_do_not_count() {
     let vote = |user: &str| Click::approve("apr-2").by(user, "x").on(&first);
     scene.word(vote("U0ALICE"));
     // Whoever edits without a lock must not do so while the server writes.
-    eventually("the vote to be shown", SOON, || {
-        (!owes(&read_approval(&scene.dir, "apr-2"))).then_some(())
-    });
+    settled(&scene.dir, "apr-2", SOON);
     scene.edit("apr-2", &json!({ "operation": "drop_database" }));
     scene.edit("apr-2", &json!({ "operation": "scale_ecs_service" }));
     scene.click(&vote("U0BOB"));
@@ -361,7 +350,7 @@ fn many_stale_clicks_at_once_on_two_servers_make_one_new_message() {
                 let click = click.response_url(slack.response_url(&n.to_string()));
                 start.wait();
                 let server = if n % 2 == 0 { server } else { other };
-                assert_eq!(server.interact(&click.payload()).status, 200);
+                server.click(&click);
             });
         }
     });
@@ -394,7 +383,7 @@ fn when_a_server_dies_before_it_shows_a_changed_request_another_does() {
     edit(&dir, "apr-1", &json!({ "operation": "drop_database" }));
     hanging.fail(Failure::Hang, Times::Forever);
     let click = Click::approve("apr-1").on(&first);
-    assert_eq!(dying.interact(&click.payload()).status, 200);
+    dying.click(&click);
     hanging.wait_for(POST, 2, SOON);
     hanging.wait_for(UPDATE, 1, SOON);
     assert!(slack.calls().is_empty());
@@ -402,7 +391,7 @@ fn when_a_server_dies_before_it_shows_a_changed_request_another_does() {
     let second = shown(&dir, &slack, "apr-1", Some(&first));
     assert_retired(&slack, &first);
     let click = Click::approve("apr-1").on(&second);
-    assert_eq!(other.interact(&click.payload()).status, 200);
+    other.click(&click);
     assert_eq!(status(&dir, "apr-1"), "approved");
 }
 

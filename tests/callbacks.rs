@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, Away, Callback, Reply};
 use crate::harness::{
-    Builder, Click, Scratch, Server, dropped, eventually, now, owes, read_approval, sample,
+    Builder, Click, Scratch, Server, done, dropped, eventually, now, read_approval, sample,
     write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
@@ -30,19 +30,6 @@ fn asked(id: &str, url: &str) -> Value {
     let mut approval = sample(id);
     approval["callbackUrl"] = url.into();
     approval
-}
-
-/// Waits until an approval owes nothing any more.
-fn settled(dir: &Scratch, id: &str) -> Value {
-    eventually(&format!("{id} to be settled"), SOON * 2, || {
-        let stored = read_approval(dir, id);
-        let settled = stored["status"] != "pending" && !owes(&stored);
-        settled.then_some(stored)
-    })
-}
-
-fn click(server: &Server, click: &Click) {
-    assert_eq!(server.interact(&click.payload()).status, 200);
 }
 
 /// Asserts that it is a callback as documented, about the approval as it stands.
@@ -80,10 +67,10 @@ fn an_approval_is_posted_to_its_agent_signed_and_then_the_operation_executes() {
     write_approval(&dir, &approval);
     let server = server(&dir).slack(&slack).start();
     let url = slack.response_url("private");
-    click(&server, &Click::approve("apr-1").response_url(&url));
+    server.click(&Click::approve("apr-1").response_url(&url));
 
     let callback = agent.wait_for(1, SOON).remove(0);
-    let stored = settled(&dir, "apr-1");
+    let stored = done(&dir, "apr-1", SOON * 2);
     assert_tells(&callback, &stored);
     let body = callback.json();
     assert_eq!(body["status"], "approved");
@@ -133,7 +120,7 @@ fn a_signature_is_of_this_secret_these_bytes_and_this_moment() {
     write_approval(&dir, &asked("apr-1", &agent.url()));
     let server = server(&dir).start();
     server.expect_errors();
-    click(&server, &Click::deny("apr-1"));
+    server.click(&Click::deny("apr-1"));
     let callback = agent.wait_for(1, SOON).remove(0);
     if std::env::var_os("RUNBOOK_SKIP_WITNESS").is_none_or(|value| value.is_empty()) {
         assert_eq!(
@@ -154,18 +141,18 @@ fn the_agent_learns_of_a_denial_and_an_expiry_too_and_nothing_executes() {
     let (slack, dir, agent) = (StandIn::start(), Scratch::new(), Agent::start());
     let server = server(&dir).slack(&slack).start();
     write_approval(&dir, &asked("apr-no", &agent.url()));
-    click(&server, &Click::deny("apr-no"));
-    let denied = settled(&dir, "apr-no");
+    server.click(&Click::deny("apr-no"));
+    let denied = done(&dir, "apr-no", SOON * 2);
     let mut late = asked("apr-late", &agent.url());
     late["expiresAt"] = "2020-01-01T00:00:00Z".into();
     write_approval(&dir, &late);
-    let expired = settled(&dir, "apr-late");
+    let expired = done(&dir, "apr-late", SOON * 2);
     // Nobody has to have seen it.
     let mut unseen = dropped("apr-unseen", "C0DEPLOYS");
     unseen["callbackUrl"] = agent.url().into();
     unseen["expiresAt"] = "2020-01-01T00:00:00Z".into();
     write_approval(&dir, &unseen);
-    let unseen = settled(&dir, "apr-unseen");
+    let unseen = done(&dir, "apr-unseen", SOON * 2);
     let callbacks = agent.wait_for(3, SOON);
     for (callback, (stored, status)) in callbacks.iter().zip([
         (denied, "denied"),
@@ -194,7 +181,7 @@ fn a_request_that_slack_refuses_to_show_is_cancelled_and_its_agent_told_why() {
         request["callbackUrl"] = agent.url().into();
         write_approval(&dir, &request);
         let callback = agent.wait_for(1, SOON).remove(0);
-        let stored = settled(&dir, "apr-1");
+        let stored = done(&dir, "apr-1", SOON * 2);
         assert_eq!(stored["status"], "cancelled");
         assert_eq!(stored["reason"], format!("slack: {error}"));
         assert_eq!(stored["effectsFailed"][0]["effect"], "postMessage");
@@ -205,7 +192,7 @@ fn a_request_that_slack_refuses_to_show_is_cancelled_and_its_agent_told_why() {
         // It is over for whoever finds the id elsewhere.
         let click = Click::approve("apr-1").response_url(slack.response_url("late"));
         slack.recover();
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         let word = &slack.wait_for("response_url", 1, SOON)[0].body["text"];
         assert!(
             word.as_str().unwrap().contains("already withdrawn"),
@@ -235,9 +222,9 @@ fn an_agent_that_is_unwell_is_told_again_until_it_says_that_it_has_heard() {
         let id = format!("apr-{n}");
         write_approval(&dir, &asked(&id, &agent.url()));
         agent.reply(reply);
-        click(&server, &Click::approve(&id));
+        server.click(&Click::approve(&id));
         let callbacks = agent.wait_for(2 * (n + 1), SOON);
-        let stored = settled(&dir, &id);
+        let stored = done(&dir, &id, SOON * 2);
         for callback in &callbacks[2 * n..] {
             assert_tells(callback, &stored);
         }
@@ -248,8 +235,8 @@ fn an_agent_that_is_unwell_is_told_again_until_it_says_that_it_has_heard() {
         let id = format!("apr-{status}");
         write_approval(&dir, &asked(&id, &agent.url()));
         agent.reply(Reply::Status(status));
-        click(&server, &Click::approve(&id));
-        assert!(settled(&dir, &id)["agentNotifiedAt"].is_string());
+        server.click(&Click::approve(&id));
+        assert!(done(&dir, &id, SOON * 2)["agentNotifiedAt"].is_string());
     }
     assert_eq!(agent.callbacks().len(), 13);
 }
@@ -259,7 +246,7 @@ fn an_agent_that_is_away_is_told_when_it_comes_back() {
     let (slack, dir, away) = (StandIn::start(), Scratch::new(), Away::new());
     write_approval(&dir, &asked("apr-1", &away.url()));
     let server = server(&dir).slack(&slack).start();
-    click(&server, &Click::approve("apr-1"));
+    server.click(&Click::approve("apr-1"));
     let log = server.wait_for_log("Agent not notified, trying again", SOON);
     assert!(!log.contains("Agent notified"), "{log}");
     assert!(
@@ -269,7 +256,7 @@ fn an_agent_that_is_away_is_told_when_it_comes_back() {
     );
     let agent = away.come_back();
     let callback = agent.wait_for(1, SOON).remove(0);
-    assert_tells(&callback, &settled(&dir, "apr-1"));
+    assert_tells(&callback, &done(&dir, "apr-1", SOON * 2));
     server.wait_for_log("Agent notified, executing operation", SOON);
 }
 
@@ -280,11 +267,11 @@ fn what_a_dead_server_owed_an_agent_another_one_tells_it() {
     let dying = server(&dir).slack(&slack).start();
     let other = server(&dir).slack(&slack).start();
     agent.reply(Reply::Hang);
-    click(&dying, &Click::approve("apr-1"));
+    dying.click(&Click::approve("apr-1"));
     agent.wait_for(1, SOON);
     dying.kill();
     let callbacks = agent.wait_for(2, SOON);
-    let stored = settled(&dir, "apr-1");
+    let stored = done(&dir, "apr-1", SOON * 2);
     assert_tells(&callbacks[1], &stored);
     other.wait_for_log("Agent notified, executing operation", SOON);
     assert!(other.terminate().success());
@@ -298,10 +285,10 @@ fn in_normal_running_one_of_several_servers_tells_the_agent_once() {
     for n in 0..12 {
         let id = format!("apr-{n}");
         write_approval(&dir, &asked(&id, &agent.url()));
-        click(&servers[n % 3], &Click::approve(&id));
+        servers[n % 3].click(&Click::approve(&id));
     }
     for n in 0..12 {
-        settled(&dir, &format!("apr-{n}"));
+        done(&dir, &format!("apr-{n}"), SOON * 2);
     }
     for server in &servers {
         assert!(server.terminate().success());
@@ -321,7 +308,7 @@ fn without_a_secret_nothing_is_sent_and_a_server_that_has_one_does_it() {
     let (slack, dir, agent) = (StandIn::start(), Scratch::new(), Agent::start());
     write_approval(&dir, &asked("apr-1", &agent.url()));
     let poor = Server::builder().dir(&dir).slack(&slack).start();
-    click(&poor, &Click::approve("apr-1"));
+    poor.click(&Click::approve("apr-1"));
     let log = poor.wait_for_log("[WARN] Agent not notified, trying again", SOON);
     assert!(!log.contains("Agent notified"), "{log}");
     poor.wait_for_log("RUNBOOK_CALLBACK_SECRET is not set", SOON);
@@ -340,7 +327,7 @@ fn without_a_secret_nothing_is_sent_and_a_server_that_has_one_does_it() {
 
     let _rich = server(&dir).slack(&slack).start();
     let callback = agent.wait_for(1, SOON).remove(0);
-    assert_tells(&callback, &settled(&dir, "apr-1"));
+    assert_tells(&callback, &done(&dir, "apr-1", SOON * 2));
 }
 
 #[test]
@@ -353,16 +340,16 @@ fn the_secret_may_stand_in_a_file_and_change_with_a_reload() {
         .env("RUNBOOK_CALLBACK_SECRET_FILE", "secret")
         .file("secret", "the old one\n")
         .start();
-    click(&server, &Click::approve("apr-1"));
+    server.click(&Click::approve("apr-1"));
     assert!(agent.wait_for(1, SOON)[0].is_signed_with("the old one"));
-    settled(&dir, "apr-1");
+    done(&dir, "apr-1", SOON * 2);
     fs::write(server.working_dir().join("secret"), SECRET).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_log("Configuration reloaded", SOON);
     write_approval(&dir, &asked("apr-2", &agent.url()));
-    click(&server, &Click::approve("apr-2"));
+    server.click(&Click::approve("apr-2"));
     assert!(agent.wait_for(2, SOON)[1].is_signed_with(SECRET));
-    settled(&dir, "apr-2");
+    done(&dir, "apr-2", SOON * 2);
 }
 
 #[test]
@@ -387,8 +374,8 @@ fn what_is_no_web_address_is_given_up_and_written_down() {
         tried += 1;
         let id = format!("apr-{tried}");
         write_approval(&dir, &asked(&id, url));
-        click(&server, &Click::approve(&id));
-        let stored = settled(&dir, &id);
+        server.click(&Click::approve(&id));
+        let stored = done(&dir, &id, SOON * 2);
         let [failed] = &stored["effectsFailed"].as_array().unwrap()[..] else {
             panic!("{url}: {stored}")
         };
@@ -417,9 +404,9 @@ fn a_redirect_is_not_followed() {
         let id = format!("apr-{n}");
         write_approval(&dir, &asked(&id, &agent.url()));
         agent.reply(Reply::Redirect(status, elsewhere.url()));
-        click(&server, &Click::approve(&id));
+        server.click(&Click::approve(&id));
         agent.wait_for(2 * (n + 1), SOON);
-        assert!(settled(&dir, &id)["agentNotifiedAt"].is_string());
+        assert!(done(&dir, &id, SOON * 2)["agentNotifiedAt"].is_string());
     }
     assert!(elsewhere.callbacks().is_empty());
 }
@@ -432,13 +419,13 @@ fn an_agent_that_never_answers_holds_up_no_click_and_no_message() {
         agent.reply(Reply::Hang);
         let id = format!("apr-{n}");
         write_approval(&dir, &asked(&id, &agent.url()));
-        click(&server, &Click::approve(&id));
+        server.click(&Click::approve(&id));
         slack.wait_for("chat.update", n + 1, SOON);
     }
     write_approval(&dir, &sample("apr-3"));
-    click(&server, &Click::approve("apr-3"));
+    server.click(&Click::approve("apr-3"));
     slack.wait_for("chat.update", 4, SOON);
-    settled(&dir, "apr-3");
+    done(&dir, "apr-3", SOON * 2);
 }
 
 #[test]
@@ -453,8 +440,8 @@ fn nobody_is_told_who_does_not_ask_for_it() {
         let mut approval = sample(&id);
         approval["callbackUrl"] = url;
         write_approval(&dir, &approval);
-        click(&server, &Click::approve(&id));
-        let stored = settled(&dir, &id);
+        server.click(&Click::approve(&id));
+        let stored = done(&dir, &id, SOON * 2);
         assert!(stored.get("agentNotifiedAt").is_none() && stored.get("effectsFailed").is_none());
     }
     assert!(server.terminate().success());
@@ -470,12 +457,12 @@ fn an_agent_that_hangs_holds_up_neither_slack_nor_another_agent() {
     for n in 0..MANY {
         hanging.reply(Reply::Hang);
         write_approval(&dir, &asked(&format!("apr-{n}"), &hanging.url()));
-        click(&server, &Click::approve(&format!("apr-{n}")));
+        server.click(&Click::approve(&format!("apr-{n}")));
     }
     hanging.wait_for(2, SOON);
     write_approval(&dir, &asked("apr-well", &well.url()));
     let clicked = Instant::now();
-    click(&server, &Click::approve("apr-well"));
+    server.click(&Click::approve("apr-well"));
     well.wait_for(1, SOON);
     slack.wait_for("chat.update", MANY + 1, SOON);
     let waited = clicked.elapsed();

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Builder, Click, RawRequest, SECRET, Scratch, Server, eventually, interaction_form, now,
-    owes, read_approval, sample, sign, write_approval,
+    Answer, Builder, Click, RawRequest, SECRET, Scratch, Server, done, eventually,
+    interaction_form, now, read_approval, sample, sign, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -98,13 +98,6 @@ fn later(seconds: i64) -> String {
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + then).to_string()
 }
 
-fn settled(dir: &Scratch, id: &str) -> Value {
-    eventually("every effect to be settled", LATE, || {
-        let approval = read_approval(dir, id);
-        (approval["status"] != "pending" && !owes(&approval)).then_some(approval)
-    })
-}
-
 #[test]
 fn a_click_that_waits_is_decided_or_refused_in_time_whatever_the_clock_does() {
     for jump in [HOUR, -HOUR] {
@@ -118,7 +111,7 @@ fn a_click_that_waits_is_decided_or_refused_in_time_whatever_the_clock_does() {
             let click = Click::approve(id)
                 .action_id(&format!("approve_{id}"))
                 .response_url(slack.response_url(name));
-            assert_eq!(server.interact(&click.payload()).status, 200);
+            server.click(&click);
         }
         time.set(jump);
         thread::sleep(Duration::from_millis(700));
@@ -151,13 +144,10 @@ fn what_is_owed_is_tried_again_and_taken_over_as_soon_when_the_clock_jumps() {
             return;
         };
         slack.fail_method("chat.update", Failure::Status(500), Times::Next(2));
-        assert_eq!(
-            server.interact(&Click::approve("apr-1").payload()).status,
-            200
-        );
+        server.click(&Click::approve("apr-1"));
         slack.wait_for("chat.update", 1, SOON);
         time.set(jump);
-        assert_eq!(settled(&dir, "apr-1")["status"], "approved", "{jump}");
+        assert_eq!(done(&dir, "apr-1", LATE)["status"], "approved", "{jump}");
 
         // A server dies that owes something by a wrong clock, and the next one has the right one.
         slack.fail_method("chat.update", Failure::Hang, Times::Forever);
@@ -168,7 +158,7 @@ fn what_is_owed_is_tried_again_and_taken_over_as_soon_when_the_clock_jumps() {
         slack.recover();
         time.set(0);
         let second = builder().start();
-        assert_eq!(settled(&dir, "apr-2")["status"], "denied", "{jump}");
+        assert_eq!(done(&dir, "apr-2", LATE)["status"], "denied", "{jump}");
         assert!(second.terminate().success());
     }
 }
@@ -194,10 +184,10 @@ fn the_clock_says_what_has_expired_and_which_signatures_are_of_now() {
     let click = Click::approve("apr-soon");
     assert_eq!(server.interact(&click.payload()).status, 401);
     assert_eq!(click_at(&server, &click, -HOUR).status, 200);
-    assert_eq!(settled(&dir, "apr-soon")["status"], "approved");
+    assert_eq!(done(&dir, "apr-soon", LATE)["status"], "approved");
 
     time.set(HOUR);
-    let expired = settled(&dir, "apr-hour");
+    let expired = done(&dir, "apr-hour", LATE);
     assert_eq!(expired["status"], "expired");
     let late = Click::approve("apr-hour").response_url(slack.response_url("late"));
     assert_eq!(server.interact(&late.payload()).status, 401);
@@ -208,7 +198,7 @@ fn the_clock_says_what_has_expired_and_which_signatures_are_of_now() {
     assert_eq!(read_approval(&dir, "apr-hour"), expired);
     // And back again: what is over stays so, and the server is as well as it was.
     time.set(0);
-    assert_eq!(server.interact(&late.payload()).status, 200);
+    server.click(&late);
     assert_eq!(read_approval(&dir, "apr-hour"), expired);
     assert_eq!(server.get("/health").status, 200);
 }

@@ -1,9 +1,7 @@
 //! Servers that die at the worst moment, disks that fail, and what the next server makes of it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -13,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::audit;
 use crate::harness::{
-    self, Click, RawRequest, Scratch, Server, all_files, eventually, fixture, read_approval,
+    self, Click, RawRequest, Scratch, Server, all_files, done, eventually, fixture, read_approval,
     sample, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
+use crate::strace::{Strace, killing_at_every};
 
 /// How long an effect may take that nothing holds up, and a takeover after a death.
 const SOON: Duration = Duration::from_secs(5);
@@ -51,10 +50,7 @@ fn owes(dir: &Scratch, id: &str) -> bool {
 /// Waits until none of these approvals owes anything any more.
 fn settled(dir: &Scratch, ids: impl IntoIterator<Item = usize>) {
     for n in ids {
-        let id = format!("apr-{n}");
-        eventually("every effect to be settled", SOON, || {
-            (read_approval(dir, &id)["status"] != "pending" && !owes(dir, &id)).then_some(())
-        });
+        done(dir, &format!("apr-{n}"), SOON);
     }
 }
 
@@ -74,7 +70,7 @@ fn what_a_killed_server_owed_the_next_one_does_and_nothing_else() {
     slack.fail(Failure::Hang, Times::Forever);
     for n in 2..5 {
         let click = Click::approve(&format!("apr-{n}"));
-        assert_eq!(first.interact(&click.payload()).status, 200);
+        first.click(&click);
     }
     slack.wait_for("chat.update", 3, SOON);
     first.kill();
@@ -126,7 +122,7 @@ fn in_normal_running_no_server_repeats_anothers_effect() {
     for n in 0..CLICKS {
         write_approval(&dir, &numbered(n));
         let click = Click::approve(&format!("apr-{n}"));
-        assert_eq!(servers[n % 3].interact(&click.payload()).status, 200);
+        servers[n % 3].click(&click);
     }
     settled(&dir, 0..CLICKS);
     for server in &servers {
@@ -220,51 +216,13 @@ fn assert_is_whole(dir: &Scratch) {
 }
 
 /// The temporaries that lie below a directory.
-fn temporaries(dir: &Scratch) -> Vec<String> {
+pub fn temporaries(dir: &Scratch) -> Vec<String> {
     let mut names: Vec<String> = all_files(dir).into_keys().collect();
     names.retain(|name| {
         let file = Path::new(name).file_name().unwrap().to_string_lossy();
         file.starts_with(".tmp.") || file.ends_with(".answer")
     });
     names
-}
-
-/// `strace` on a running server, which does something to one of its system calls.
-struct Strace(Child);
-
-impl Strace {
-    /// Attaches to all threads. `None` when this machine is excused from having strace.
-    fn attach(server: &Server, inject: &str) -> Option<Self> {
-        const HELP: &str = "install strace (`apt-get install strace`) and allow ptrace, or set RUNBOOK_SKIP_STRACE=1";
-        if std::env::var_os("RUNBOOK_SKIP_STRACE").is_some_and(|value| !value.is_empty()) {
-            return None;
-        }
-        let call = inject.split(':').next().unwrap();
-        let mut strace = Command::new("strace")
-            .args(["-f", "-e", &format!("trace={call}")])
-            .args(["-e", &format!("inject={inject}")])
-            .args(["-p", &server.pid().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("strace: {error}; {HELP}"));
-        let mut said = BufReader::new(strace.stderr.take().unwrap());
-        let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        assert!(line.contains("attached"), "{line}\n{HELP}");
-        // Nobody reads the rest, but it must go somewhere.
-        thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Some(Self(strace))
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        // Told nicely, it may wait for ever for threads of a process that it has killed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What is to be decided, and where its outcome shows.
@@ -505,32 +463,17 @@ fn endure_chore(chore: Chore, inject: &str) -> Option<bool> {
     Some(survived)
 }
 
-/// Kills the server at its first, second, … call of this kind, until it lives through a chore.
-fn crash_chore_at_every(call: &str, chore: Chore, at_least: usize) {
-    for n in 1..40 {
-        match endure_chore(chore, &format!("{call}:signal=KILL:when={n}")) {
-            None => return,
-            Some(false) => {}
-            Some(true) => {
-                assert!(n > at_least, "only {} crashes at {call}", n - 1);
-                return;
-            }
-        }
-    }
-    panic!("{call}: still dying");
-}
-
 #[test]
 fn a_crash_at_any_step_of_adopting_a_request_loses_nothing() {
     for (call, at_least) in [("fsync", 2), ("rename", 1), ("write", 1), ("flock", 1)] {
-        crash_chore_at_every(call, Chore::Adopt, at_least);
+        killing_at_every(call, at_least, |inject| endure_chore(Chore::Adopt, inject));
     }
 }
 
 #[test]
 fn a_crash_at_any_step_of_an_expiry_loses_nothing() {
     for (call, at_least) in [("fsync", 2), ("rename", 1), ("write", 1), ("flock", 1)] {
-        crash_chore_at_every(call, Chore::Expire, at_least);
+        killing_at_every(call, at_least, |inject| endure_chore(Chore::Expire, inject));
     }
 }
 
@@ -558,17 +501,11 @@ fn is_dead(server: &Server) -> bool {
 
 /// Kills the server at its first, second, … call of this kind, until it lives through a decision.
 fn crash_at_every(call: &str, scenario: Scenario, at_least: usize) {
-    for n in 1..20 {
-        let Some(ordeal) = endure(scenario, &format!("{call}:signal=KILL:when={n}")) else {
-            return;
-        };
-        if ordeal.survived {
-            assert!(n > at_least, "only {} crashes at {call}", n - 1);
-            assert_eq!(ordeal.answer, Some(200));
-            return;
-        }
-    }
-    panic!("{call}: still dying");
+    killing_at_every(call, at_least, |inject| {
+        let ordeal = endure(scenario, inject)?;
+        assert!(!ordeal.survived || ordeal.answer == Some(200), "{inject}");
+        Some(ordeal.survived)
+    });
 }
 
 #[test]

@@ -2,17 +2,16 @@
 //! asks again for the same makes the best of it: the command is run at most once, and never without an approval.
 
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{
-    Client, Finished, Scratch, Server, all_files, eventually, owes, read_approval,
-};
+use crate::crash::temporaries;
+use crate::harness::{Client, Finished, Scratch, Server, eventually, owes, read_approval};
 use crate::stand_in::StandIn;
+use crate::strace::{killing_at_every, tampering};
 
 /// How long something may take that nothing holds up, and a takeover after a death.
 const SOON: Duration = Duration::from_secs(10);
@@ -92,37 +91,16 @@ impl Scene {
         let server = Server::builder().dir(&self.dir).slack(&self.slack).start();
         eventually(&format!("everything is settled ({what})"), SOON, || {
             let settled = !owes(&self.stored()?);
-            (settled && leftovers(&self.dir).is_empty()).then_some(())
+            (settled && temporaries(&self.dir).is_empty()).then_some(())
         });
         assert_eq!(server.get("/health?verbose").json()["effectsOwed"], 0);
     }
 }
 
-/// The temporaries that lie in a directory.
-fn leftovers(dir: &Scratch) -> Vec<String> {
-    let mut names: Vec<String> = all_files(dir).into_keys().collect();
-    names.retain(|name| {
-        let file = Path::new(name).file_name().unwrap().to_string_lossy();
-        file.starts_with(".tmp.")
-    });
-    names
-}
-
-/// Tampers with one call of a command's main thread, which does everything; the command that it runs is left alone.
-/// `None` when this machine is excused from having strace.
-fn tampered(client: Client, inject: &str) -> Option<Client> {
-    if std::env::var_os("RUNBOOK_SKIP_STRACE").is_some_and(|value| !value.is_empty()) {
-        return None;
-    }
-    let call = inject.split(':').next().unwrap();
-    let (trace, inject) = (format!("trace={call}"), format!("inject={inject}"));
-    Some(client.wrapper(["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject]))
-}
-
-/// Kills a `run` at its `n`th call of this kind and asks again. Whether it lived through that; `None` without strace.
-fn endure(call: &str, n: usize, word: Word) -> Option<bool> {
+/// Kills a `run` at a call and asks again. Whether it lived through that; `None` without strace.
+fn endure(inject: &str, word: Word) -> Option<bool> {
     let (scene, ended) = (Scene::new(), AtomicBool::new(false));
-    let dying = tampered(scene.run(), &format!("{call}:signal=KILL:when={n}"))?;
+    let dying = scene.run().wrapper(tampering(inject)?);
     let (first, claimed, second) = thread::scope(|scope| {
         scope.spawn(|| scene.decide(word, &ended));
         // Whatever fails below, the thread above is to end.
@@ -135,8 +113,7 @@ fn endure(call: &str, n: usize, word: Word) -> Option<bool> {
         ended.store(true, Ordering::SeqCst);
         story.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    let what =
-        format!("{word:?}, killed at {call} {n}: {first:?}, claimed: {claimed}, then {second:?}");
+    let what = format!("{word:?}, {inject}: {first:?}, claimed: {claimed}, then {second:?}");
     let survived = first.status.is_some();
     let said = |finished: &Finished, word: &str| finished.stderr.contains(word);
     match word {
@@ -173,17 +150,7 @@ fn endure(call: &str, n: usize, word: Word) -> Option<bool> {
 
 /// Kills a `run` at its first, second, … call of this kind, until it lives to its end.
 fn crash_at_every(call: &str, word: Word, at_least: usize) {
-    for n in 1..160 {
-        match endure(call, n, word) {
-            None => return,
-            Some(false) => {}
-            Some(true) => {
-                assert!(n > at_least, "only {} crashes at {call}", n - 1);
-                return;
-            }
-        }
-    }
-    panic!("{call}: still dying");
+    killing_at_every(call, at_least, |inject| endure(inject, word));
 }
 
 #[test]
@@ -242,7 +209,7 @@ fn a_run_that_dies_is_not_run_when_it_is_denied() {
 #[test]
 fn a_decision_at_a_terminal_that_dies_is_whole_or_not_at_all() {
     for call in ["fsync", "rename", "flock", "write", "sendto"] {
-        for n in 1.. {
+        killing_at_every(call, 1, |inject| {
             let scene = Scene::new();
             let asked = Client::new(["request", "--operation=tidy", "--id=apr-1"])
                 .dir(&scene.dir)
@@ -252,14 +219,11 @@ fn a_decision_at_a_terminal_that_dies_is_whole_or_not_at_all() {
                 let words = ["approve", "apr-1"];
                 Client::new(words).dir(&scene.dir).slack(&scene.slack)
             };
-            let inject = format!("{call}:signal=KILL:when={n}");
-            let Some(dying) = tampered(approve(), &inject) else {
-                return;
-            };
-            let died = dying.finish().status.is_none();
+            let died = approve().wrapper(tampering(inject)?).finish();
+            let survived = died.status.is_some();
             let what = format!("approve, {inject}");
             let decided = scene.stored().unwrap()["status"] == "approved";
-            assert!(decided || died, "{what}");
+            assert!(decided || !survived, "{what}");
             let again = approve().finish();
             assert_eq!(again.status, Some(i32::from(decided)), "{what}: {again:?}");
             let stored = read_approval(&scene.dir, "apr-1");
@@ -267,10 +231,7 @@ fn a_decision_at_a_terminal_that_dies_is_whole_or_not_at_all() {
             assert_eq!(stored["decisions"].as_array().unwrap().len(), 1, "{what}");
             scene.assert_ends_well(&what);
             assert!(!scene.slack.calls_of("chat.update").is_empty(), "{what}");
-            if !died {
-                assert!(n > 1, "no crash at {call}");
-                break;
-            }
-        }
+            Some(survived)
+        });
     }
 }

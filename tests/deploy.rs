@@ -236,10 +236,7 @@ fn the_images_words_start_the_server_and_find_it_healthy() {
         .fold(builder, |builder, (name, value)| builder.env(name, value))
         .start();
     write_approval(&pending, &sample("apr-1"));
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     let ask = || {
         let asking = Client::new(health[1..].iter().map(OsString::from));
         let asking = variables
@@ -471,10 +468,7 @@ fn kubernetes_schemas_take_the_manifests_and_the_server_their_words() {
         .env("SLACK_API_URL", "http://127.0.0.1:1/api/")
         .start();
     write_approval(server.pending_dir(), &sample("apr-1"));
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     assert_eq!(server.get("/health").status, 200);
 }
 
@@ -555,7 +549,7 @@ impl SecureSlack {
 
     fn is_told_of(&self, server: &Server, id: &str) {
         write_approval(server.pending_dir(), &sample(id));
-        assert_eq!(server.interact(&Click::approve(id).payload()).status, 200);
+        server.click(&Click::approve(id));
         eventually("Slack shows the decision", PATIENCE, || {
             self.slack.calls_of("chat.update").first().map(|_| ())
         });
@@ -575,10 +569,7 @@ fn slack_is_believed_when_its_authority_is_in_ssl_cert_file_and_not_otherwise() 
     server.expect_errors();
     write_approval(server.pending_dir(), &sample("apr-2"));
     let told = slack.slack.calls_of("chat.update").len();
-    assert_eq!(
-        server.interact(&Click::approve("apr-2").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-2"));
     server.wait_for_log("UnknownIssuer", PATIENCE);
     assert_eq!(slack.slack.calls_of("chat.update").len(), told);
 }

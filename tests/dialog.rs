@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Click, Finished, Server, all_files, eventually, fixture, owes, read_approval, runbook,
-    write_approval,
+    Answer, Click, Finished, Server, all_files, eventually, fixture, read_approval, runbook,
+    settled, write_approval,
 };
 use crate::scene::{LATE, SOON, Scene, by};
 use crate::stand_in::{Failure, StandIn, Times};
@@ -341,10 +341,9 @@ fn a_reason_that_comes_too_late_is_told_so_and_changes_nothing() {
     fs::remove_file(scene.dir.join("apr-gone.json")).unwrap();
     assert_eq!(scene.outcome("apr-old"), "expired");
     // Effects owed to the message are done by then.
-    eventually("the effects to be settled", SOON, || {
-        let owes = |id: &str| owes(&scene.stored(id));
-        (!owes("apr-decided") && !owes("apr-old")).then_some(())
-    });
+    for id in ["apr-decided", "apr-old"] {
+        settled(&scene.dir, id, SOON);
+    }
     let before = all_files(&scene.dir);
     for (view, said) in [
         (&decided, "already approved by <@U0BOB>"),

@@ -69,6 +69,7 @@ pub fn now() -> u64 {
 }
 
 /// Asks again and again until there is an answer; panics when there is none before the deadline.
+#[track_caller]
 pub fn eventually<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -180,6 +181,25 @@ pub fn dropped(id: &str, channel: &str) -> Value {
     approval
 }
 
+/// The same request with other fields; `null` takes one away.
+pub fn with(mut request: Value, changes: &Value) -> Value {
+    let fields = request.as_object_mut().expect("a request is an object");
+    for (key, value) in changes.as_object().expect("the changes are an object") {
+        match value {
+            Value::Null => drop(fields.shift_remove(key)),
+            value => drop(fields.insert(key.clone(), value.clone())),
+        }
+    }
+    request
+}
+
+/// The sample as it was asked so many minutes past noon, with other fields.
+pub fn asked_at(id: &str, minute: u64, changes: &Value) -> Value {
+    let mut request = sample(id);
+    request["requestedAt"] = format!("2024-01-15T12:{minute:02}:00Z").into();
+    with(request, changes)
+}
+
 /// Puts an approval where a server looks for it, as any program may: under another name first.
 pub fn write_approval(dir: impl AsRef<Path>, approval: &Value) {
     let id = approval["id"].as_str().expect("an approval has an id");
@@ -205,6 +225,34 @@ fn approval_file(dir: &Path, id: &str) -> PathBuf {
 pub fn owes(approval: &Value) -> bool {
     let owed = ["effectsOwed", "auditOwed"];
     owed.iter().any(|list| approval.get(list).is_some())
+}
+
+/// Waits until a request owes nothing any more, and returns it.
+#[track_caller]
+pub fn settled(dir: impl AsRef<Path>, id: &str, within: Duration) -> Value {
+    eventually(&format!("{id} owes nothing"), within, || {
+        Some(read_approval(&dir, id)).filter(|request| !owes(request))
+    })
+}
+
+/// Waits until a request is decided and owes nothing any more, and returns it.
+#[track_caller]
+pub fn done(dir: impl AsRef<Path>, id: &str, within: Duration) -> Value {
+    eventually(&format!("{id} is decided and owes nothing"), within, || {
+        let request = read_approval(&dir, id);
+        (request["status"] != "pending" && !owes(&request)).then_some(request)
+    })
+}
+
+/// Waits until a request is there that remembers its message and owes nothing, and returns it.
+#[track_caller]
+pub fn shown(dir: impl AsRef<Path>, id: &str, within: Duration) -> Value {
+    eventually(&format!("{id} is shown in Slack"), within, || {
+        let file = fs::read(approval_file(dir.as_ref(), id)).ok()?;
+        let request: Value = serde_json::from_slice(&file).ok()?;
+        let shown = request.get("slackMessageTs").is_some() && !owes(&request);
+        shown.then_some(request)
+    })
 }
 
 /// Every file below a directory with its contents, to compare before and after.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, eventually, fixture, now, read_approval, runbook, sample,
+    Click, Scratch, Server, asked_at, eventually, fixture, now, read_approval, runbook,
     write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
@@ -21,16 +21,6 @@ fn open(server: &Server, user: &str) {
     event["event_id"] = format!("Ev{number}").into();
     event["event"]["user"] = user.into();
     assert_eq!(server.event(&event).status, 200);
-}
-
-/// A request that was asked `minute` minutes past noon.
-fn request(id: &str, minute: u64, changes: &Value) -> Value {
-    let mut request = sample(id);
-    request["requestedAt"] = format!("2024-01-15T12:{minute:02}:00Z").into();
-    for (key, value) in changes.as_object().unwrap() {
-        request[key] = value.clone();
-    }
-    request
 }
 
 /// The ids whose buttons a view shows, in order.
@@ -115,7 +105,7 @@ fn it_shows_what_that_person_may_decide_newest_first() {
         ),
         ("apr-decided", 8, json!({ "status": "approved" })),
     ] {
-        write_approval(&dir, &request(id, minute, &changes));
+        write_approval(&dir, &asked_at(id, minute, &changes));
     }
     let policy = "safety:\n  multiApproverForCritical: true\n  approvers:\n    medium:\n      users: [U0BOB0001]\n";
     let server = Server::builder()
@@ -166,7 +156,7 @@ fn an_empty_one_says_so_and_needs_no_approval() {
 fn a_click_on_it_decides_and_everybody_sees_that() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     for (id, minute) in [("apr-1", 1), ("apr-2", 2)] {
-        write_approval(&dir, &request(id, minute, &json!({})));
+        write_approval(&dir, &asked_at(id, minute, &json!({})));
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     for user in ["U061F7AUR", "U0BOB0001"] {
@@ -195,7 +185,7 @@ fn a_click_on_an_old_view_is_told_privately_in_the_approvals_channel() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     write_approval(
         &dir,
-        &request("apr-1", 1, &json!({ "slackChannel": "C0OTHER001" })),
+        &asked_at("apr-1", 1, &json!({ "slackChannel": "C0OTHER001" })),
     );
     let server = Server::builder()
         .dir(&dir)
@@ -237,7 +227,7 @@ fn a_click_on_an_old_view_is_told_privately_in_the_approvals_channel() {
 fn a_word_that_slack_refuses_stands_in_the_log_and_the_tab_is_shown_anew() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let channel = json!({ "slackChannel": "C0PRIVATE1" });
-    write_approval(&dir, &request("apr-1", 1, &channel));
+    write_approval(&dir, &asked_at("apr-1", 1, &channel));
     let server = Server::builder().dir(&dir).slack(&slack).start();
     open(&server, "U061F7AUR");
     let view = wait_for_view(&slack, "U061F7AUR", &["apr-1"]);
@@ -286,7 +276,7 @@ fn a_vote_that_is_not_enough_is_told_privately_and_its_request_goes() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     write_approval(
         &dir,
-        &request("apr-1", 1, &json!({ "riskLevel": "critical" })),
+        &asked_at("apr-1", 1, &json!({ "riskLevel": "critical" })),
     );
     let policy = "safety:\n  multiApproverForCritical: true\n";
     let server = Server::builder()
@@ -319,15 +309,15 @@ fn it_follows_whatever_happens_to_requests() {
     wait_for_view(&slack, "U061F7AUR", &[]);
 
     let shown = |ids: &[&str]| wait_for_view(&slack, "U061F7AUR", ids);
-    write_approval(&dir, &request("apr-1", 1, &json!({})));
+    write_approval(&dir, &asked_at("apr-1", 1, &json!({})));
     shown(&["apr-1"]);
-    write_approval(&dir, &request("apr-2", 2, &json!({})));
+    write_approval(&dir, &asked_at("apr-2", 2, &json!({})));
     let before = shown(&["apr-2", "apr-1"]);
 
     // Its meaning changes: the old buttons decide nothing, the new ones do.
     write_approval(
         &dir,
-        &request("apr-1", 1, &json!({ "operation": "drop_database" })),
+        &asked_at("apr-1", 1, &json!({ "operation": "drop_database" })),
     );
     eventually("the change to be shown", SOON, || {
         let last = slack.calls_of("views.publish").pop()?;
@@ -350,7 +340,7 @@ fn it_follows_whatever_happens_to_requests() {
         std::time::SystemTime::now() + Duration::from_millis(1500),
     );
     let limited = json!({ "expiresAt": soon.to_string() });
-    write_approval(&dir, &request("apr-3", 3, &limited));
+    write_approval(&dir, &asked_at("apr-3", 3, &limited));
     shown(&["apr-3", "apr-1"]);
     shown(&["apr-1"]);
     assert_eq!(read_approval(&dir, "apr-3")["status"], "expired");
@@ -360,7 +350,7 @@ fn it_follows_whatever_happens_to_requests() {
 fn a_hundred_blocks_are_never_passed_and_the_rest_is_counted() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     for n in 0..60 {
-        write_approval(&dir, &request(&format!("apr-{n}"), n, &json!({})));
+        write_approval(&dir, &asked_at(&format!("apr-{n}"), n, &json!({})));
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     open(&server, "U061F7AUR");
@@ -384,7 +374,7 @@ fn nothing_from_a_file_is_markup_or_too_much_for_slack() {
         let changes = json!({ "operation": hostile, "description": hostile, "requestedBy": hostile,
             "resource": hostile, "rollbackCommand": hostile, "args": { "x": hostile },
             "command": [hostile], "investigationId": hostile, "estimatedImpact": hostile });
-        write_approval(&dir, &request(&format!("apr-{n}"), n, &changes));
+        write_approval(&dir, &asked_at(&format!("apr-{n}"), n, &changes));
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     open(&server, "U061F7AUR");
@@ -398,7 +388,7 @@ fn one_person_gets_at_most_one_view_a_second_and_the_last_one_is_right() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let server = Server::builder().dir(&dir).slack(&slack).start();
     for n in 0..30 {
-        write_approval(&dir, &request(&format!("apr-{n:02}"), n, &json!({})));
+        write_approval(&dir, &asked_at(&format!("apr-{n:02}"), n, &json!({})));
         open(&server, "U061F7AUR");
     }
     eventually("the last request to be shown", SOON, || {
@@ -415,7 +405,7 @@ fn one_person_gets_at_most_one_view_a_second_and_the_last_one_is_right() {
 #[test]
 fn a_slack_that_hangs_holds_up_neither_answers_nor_messages() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
-    write_approval(&dir, &request("apr-1", 1, &json!({})));
+    write_approval(&dir, &asked_at("apr-1", 1, &json!({})));
     let server = Server::builder().dir(&dir).slack(&slack).start();
     slack.fail_method("views.publish", Failure::Hang, Times::Forever);
     for n in 0..20 {
@@ -438,7 +428,7 @@ fn a_refused_view_is_told_once_and_a_failed_one_is_tried_again() {
     open(&server, "U061F7AUR");
     server.wait_for_log("Slack refused a Home tab", SOON);
     // Nobody is shown what Slack refuses to show, until they open it again.
-    write_approval(&dir, &request("apr-1", 1, &json!({})));
+    write_approval(&dir, &asked_at("apr-1", 1, &json!({})));
     slack.fail_method("views.publish", Failure::Status(500), Times::Next(1));
     open(&server, "U0BOB0001");
     wait_for_view(&slack, "U0BOB0001", &["apr-1"]);
@@ -452,7 +442,7 @@ fn a_refused_view_is_told_once_and_a_failed_one_is_tried_again() {
 #[test]
 fn without_a_token_there_is_none_and_nothing_fails() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
-    write_approval(&dir, &request("apr-1", 1, &json!({})));
+    write_approval(&dir, &asked_at("apr-1", 1, &json!({})));
     let server = Server::builder()
         .dir(&dir)
         .slack(&slack)
@@ -471,7 +461,7 @@ fn without_a_token_there_is_none_and_nothing_fails() {
 fn whoever_opens_theirs_in_another_workspace_is_shown_what_people_from_outside_may_decide() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     slack.fail_method("auth.test", Failure::Hang, Times::Forever);
-    write_approval(&dir, &request("apr-1", 1, &json!({})));
+    write_approval(&dir, &asked_at("apr-1", 1, &json!({})));
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let opened = |id: &str, user: &str| {
         let mut event = fixture("slack/events_app_home_opened.json");

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::harness::{
-    Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, owes,
-    read_approval, sample, write_approval,
+    Click, RawRequest, Scratch, Server, dropped, eventually, fixture, fixture_text, read_approval,
+    sample, settled, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -70,9 +70,7 @@ fn a_click_on_approve_is_on_disk_before_the_answer_and_in_slack_after_it() {
         "{}",
         update.body
     );
-    eventually("the effect to be settled", SOON, || {
-        (!owes(&read_approval(&dir, "apr-abc123"))).then_some(())
-    });
+    settled(&dir, "apr-abc123", SOON);
 
     let log = server.wait_for_log("Notifying agent...", SOON);
     let lines: Vec<&str> = log.lines().collect();
@@ -116,15 +114,13 @@ fn a_second_click_on_a_decided_approval_changes_nothing_and_is_told_who_decided(
     write_approval(&dir, &sample("apr-1"));
     let server = Server::builder().dir(&dir).slack(&slack).start();
     server.interact(&Click::approve("apr-1").by("U061F7AUR", "alice").payload());
-    eventually("the effect to be settled", SOON, || {
-        (!owes(&read_approval(&dir, "apr-1"))).then_some(())
-    });
+    settled(&dir, "apr-1", SOON);
     let before = fs::read(dir.join("apr-1.json")).unwrap();
 
     let late = Click::deny("apr-1")
         .by("U0BOB0001", "bob")
         .response_url(slack.response_url("bob"));
-    assert_eq!(server.interact(&late.payload()).status, 200);
+    server.click(&late);
     let word = &slack.wait_for("response_url", 1, SOON)[0];
     assert_eq!(word.body["replace_original"], false);
     assert_eq!(word.body["response_type"], "ephemeral");
@@ -171,9 +167,7 @@ fn ten_clicks_at_once_on_two_servers_make_one_decision() {
     slack.wait_for("response_url", 45, SOON);
     slack.wait_for("chat.update", 5, SOON);
     for round in 0..5 {
-        eventually("every effect to be settled", SOON, || {
-            (!owes(&read_approval(&dir, &format!("apr-race{round}")))).then_some(())
-        });
+        settled(&dir, &format!("apr-race{round}"), SOON);
     }
     assert_eq!(
         (
@@ -193,8 +187,8 @@ fn an_answer_never_waits_for_slack() {
         let id = format!("apr-{n}");
         write_approval(&dir, &sample(&id));
         let click = Click::approve(&id).response_url(slack.response_url(&id));
-        assert_eq!(server.interact(&click.payload()).status, 200);
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
+        server.click(&click);
         assert_eq!(read_approval(&dir, &id)["status"], "approved");
     }
     // Less than one call's time limit went by, although far more calls hang than there are threads.
@@ -211,7 +205,7 @@ fn without_a_token_the_message_changes_through_response_url() {
         .without_token()
         .start();
     let click = Click::approve("apr-1").response_url(slack.response_url("one"));
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     let call = &slack.wait_for("response_url", 1, SOON)[0];
     assert_eq!(call.body["replace_original"], true);
     assert!(text_of(&call.body).contains("✅ Approval Granted"));
@@ -272,12 +266,9 @@ fn a_response_url_that_is_not_slacks_is_never_called() {
     write_approval(&dir, &sample("apr-1"));
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let click = Click::approve("apr-gone").response_url(other.response_url("x"));
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     server.wait_for_log("A response_url that is not Slack's is not used", SOON);
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     slack.wait_for("chat.update", 1, SOON);
     assert!(other.calls().is_empty());
 }
@@ -571,9 +562,7 @@ fn a_passing_trouble_is_tried_again_and_a_refusal_is_not() {
         slack.fail_method("chat.update", failure, Times::Next(1));
         server.interact(&Click::approve(&id).payload());
         slack.wait_for("chat.update", 2 * (n + 1), SOON);
-        eventually("the effect to be settled", SOON, || {
-            (!owes(&read_approval(&dir, &id))).then_some(())
-        });
+        settled(&dir, &id, SOON);
     }
     server.expect_errors();
     write_approval(&dir, &sample("apr-no"));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
-use crate::harness::{Finished, Scratch, all_files, runbook, sample, write_approval};
+use crate::harness::{Finished, Scratch, all_files, runbook, sample, with, write_approval};
 
 /// A time so far away from now, as files have it.
 fn ago(span: Duration) -> String {
@@ -26,15 +26,7 @@ const fn seconds(seconds: u64) -> Duration {
 
 /// The sample request with other fields; `null` takes one away.
 fn write(dir: impl AsRef<Path>, id: &str, fields: &Value) {
-    let mut approval = sample(id);
-    let document = approval.as_object_mut().unwrap();
-    for (key, value) in fields.as_object().unwrap() {
-        match value {
-            Value::Null => drop(document.shift_remove(key)),
-            value => drop(document.insert(key.clone(), value.clone())),
-        }
-    }
-    write_approval(dir, &approval);
+    write_approval(dir, &with(sample(id), fields));
 }
 
 fn finish(command: &mut Command) -> Finished {

@@ -14,6 +14,7 @@ use runbook::demo::stand_in;
 mod agent;
 mod harness;
 mod scene;
+mod strace;
 mod wire;
 
 mod adoption;

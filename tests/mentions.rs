@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, dropped, eventually, fixture, fixture_text, sample, write_approval,
+    Click, Scratch, Server, asked_at, dropped, eventually, fixture, fixture_text, write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -41,15 +41,6 @@ fn said(answer: &Call) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
-fn request(id: &str, minute: u64, changes: &Value) -> Value {
-    let mut request = sample(id);
-    request["requestedAt"] = format!("2024-01-15T12:{minute:02}:00Z").into();
-    for (key, value) in changes.as_object().unwrap() {
-        request[key] = value.clone();
-    }
-    request
-}
-
 #[test]
 fn it_is_answered_in_the_thread_with_what_is_pending_in_that_channel_newest_first() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
@@ -72,7 +63,7 @@ fn it_is_answered_in_the_thread_with_what_is_pending_in_that_channel_newest_firs
         ),
         ("apr-decided", 5, json!({ "status": "denied" })),
     ] {
-        write_approval(&dir, &request(id, minute, &changes));
+        write_approval(&dir, &asked_at(id, minute, &changes));
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let answer = ask(&server, &slack, &mention("what is pending?"));
@@ -101,7 +92,7 @@ fn beyond_twenty_they_are_counted() {
     let hostile = "<!channel> <@U1> *b* `c` & \u{202e}一🔥 ".repeat(500);
     for n in 0..23 {
         let changes = json!({ "operation": hostile, "requestedBy": hostile });
-        write_approval(&dir, &request(&format!("apr-{n}"), n, &changes));
+        write_approval(&dir, &asked_at(&format!("apr-{n}"), n, &changes));
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let text = said(&ask(&server, &slack, &mention("list")));
@@ -118,7 +109,7 @@ fn beyond_twenty_they_are_counted() {
 fn status_says_who_decided_when_and_why() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     for id in ["apr-1", "apr-2"] {
-        write_approval(&dir, &request(id, 1, &json!({})));
+        write_approval(&dir, &asked_at(id, 1, &json!({})));
     }
     let server = Server::builder().dir(&dir).slack(&slack).start();
     let status = |id: &str| said(&ask(&server, &slack, &mention(&format!("status {id}"))));
@@ -138,7 +129,7 @@ fn status_says_who_decided_when_and_why() {
     ] {
         assert!(granted.contains(part), "{part} in {granted}");
     }
-    let mut denied = request(
+    let mut denied = asked_at(
         "apr-3",
         1,
         &json!({ "status": "denied", "reason": "<!here> too risky" }),
@@ -163,7 +154,7 @@ fn status_says_who_decided_when_and_why() {
 fn a_channel_learns_nothing_of_another_ones_requests() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let elsewhere = json!({ "slackChannel": "C0PRIVATE1" });
-    write_approval(&dir, &request("apr-secret", 1, &elsewhere));
+    write_approval(&dir, &asked_at("apr-secret", 1, &elsewhere));
     let name = "not-json";
     let broken = fixture_text(&format!("approvals/{name}.json"));
     fs::write(dir.join(format!("{name}.json")), broken).unwrap();

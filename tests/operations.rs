@@ -222,7 +222,7 @@ fn a_storm_of_hups_loses_no_click() {
         let id = format!("apr-{n}");
         write_approval(&dir, &sample(&id));
         server.signal(Signal::HUP);
-        assert_eq!(server.interact(&Click::approve(&id).payload()).status, 200);
+        server.click(&Click::approve(&id));
     }
     slack.wait_for("chat.update", 50, SOON);
     assert_eq!(server.terminate().code(), Some(0));
@@ -235,10 +235,7 @@ fn term_and_int_end_the_server_in_good_order() {
         let (slack, dir) = (StandIn::start(), Scratch::new());
         write_approval(&dir, &sample("apr-1"));
         let server = Server::builder().dir(&dir).slack(&slack).start();
-        assert_eq!(
-            server.interact(&Click::approve("apr-1").payload()).status,
-            200
-        );
+        server.click(&Click::approve("apr-1"));
         server.signal(signal);
         server.signal(signal);
         assert_eq!(server.wait(SOON).code(), Some(0), "{signal:?}");
@@ -280,10 +277,7 @@ fn health_sees_a_directory_that_goes_and_one_that_comes_back() {
     eventually("the server to be healthy again", SOON, || {
         (server.get("/health").text() == healthy).then_some(())
     });
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
     write_approval(&dir, &sample("apr-2"));
     eventually("new approvals are seen again", SOON, || {
@@ -313,15 +307,12 @@ fn a_directory_that_is_made_anew_is_served_again() {
         crate::stand_in::Times::Next(2),
     );
     write_approval(&dir, &sample("apr-1"));
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     slack.wait_for("chat.update", 3, SOON);
     assert!(other_slack.calls().is_empty(), "{:#?}", other_slack.calls());
     // A click on a message of the RunbookAI agent's may come before its file.
     let early = Click::approve("mut-1").action_id("approve_mut-1");
-    assert_eq!(server.interact(&early.payload()).status, 200);
+    server.click(&early);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    Builder, Click, Scratch, Server, eventually, read_approval, sample, write_approval,
+    Builder, Click, Scratch, Server, eventually, read_approval, sample, with, write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -51,11 +51,7 @@ impl Scene {
 
     /// The sample request with these changes.
     pub fn file(&self, id: &str, changes: &Value) {
-        let mut approval = sample(id);
-        for (key, value) in changes.as_object().unwrap() {
-            approval[key] = value.clone();
-        }
-        write_approval(&self.dir, &approval);
+        write_approval(&self.dir, &with(sample(id), changes));
     }
 
     pub fn stored(&self, id: &str) -> Value {
@@ -76,7 +72,7 @@ impl Scene {
 
     /// Clicks without a word.
     pub fn click(&self, click: &Click) {
-        assert_eq!(self.server.interact(&click.payload()).status, 200);
+        self.server.click(click);
     }
 
     /// Clicks and returns the private word that follows.
@@ -88,7 +84,7 @@ impl Scene {
         let before = self.words().len();
         let url = self.slack.response_url(&before.to_string());
         let click = click.clone().response_url(url);
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         self.next_word(before)
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     CHANNEL, Click, Client, Finished, Scratch, Server, dropped, eventually, fixture, now, owes,
-    read_approval, sample, write_approval,
+    read_approval, sample, with, write_approval,
 };
 use crate::scene::by;
 use crate::stand_in::{Failure, StandIn, Times};
@@ -106,7 +106,7 @@ fn whatever_we_write_in_whatever_state_is_of_the_schema() {
         .args(["--sign-key", &key])
         .start();
     server.expect_errors();
-    let clicks = |click: Click| assert_eq!(server.interact(&click.payload()).status, 200);
+    let clicks = |click: Click| server.click(&click);
     let asks = |args: &[&str]| Client::new(args).dir(&dir).slack(&slack);
 
     // Asked by a program that writes files, posted, voted upon by somebody from elsewhere, approved.
@@ -293,10 +293,7 @@ fn what_nobody_of_us_writes_is_not_of_the_schema() {
         ("undecided", json!({"decidedAt": "2024-01-15T15:30:00Z"})),
         ("code", json!({"status": "approved", "exitCode": 0})),
     ] {
-        let mut approval = sample("apr-1");
-        for (key, value) in changes.as_object().unwrap() {
-            approval[key] = value.clone();
-        }
+        let approval = with(sample("apr-1"), &changes);
         let file = scratch.join(name);
         fs::write(&file, approval.to_string()).unwrap();
         files.push(file);

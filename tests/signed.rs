@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     CHANNEL, Click, Client, Finished, Scratch, Server, eventually, owes, read_approval, sample,
-    write_approval,
+    settled, write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -105,17 +105,12 @@ fn a_click_is_signed_and_believed() {
     let scene = Scene::new();
     let server = scene.server("");
     write_approval(&scene.dir, &sample("apr-1"));
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
+    server.click(&Click::approve("apr-1"));
     for command in ["wait", "show"] {
         let finished = scene.verifying(&[command, "apr-1"]);
         assert_eq!(finished.status, Some(0), "{finished:?}");
     }
-    eventually("everything to be done", SOON, || {
-        (!owes(&scene.stored())).then_some(())
-    });
+    settled(&scene.dir, "apr-1", SOON);
     // Another key signs nothing for this one.
     let other = Scene::new();
     let wrong = Client::new(["show", "apr-1", "--verify-key", &other.public()]);
@@ -127,13 +122,8 @@ fn what_somebody_wrote_into_the_file_is_not_believed() {
     let scene = Scene::new();
     let server = scene.server("");
     write_approval(&scene.dir, &sample("apr-1"));
-    assert_eq!(
-        server.interact(&Click::approve("apr-1").payload()).status,
-        200
-    );
-    let signed = eventually("everything to be done", SOON, || {
-        Some(scene.stored()).filter(|stored| !owes(stored))
-    });
+    server.click(&Click::approve("apr-1"));
+    let signed = settled(&scene.dir, "apr-1", SOON);
     let forged = |change: &dyn Fn(&mut Value)| {
         let mut forged = signed.clone();
         change(&mut forged);
@@ -308,7 +298,7 @@ fn a_hangup_takes_in_another_key_and_keeps_the_old_one_when_that_is_none() {
     };
     let approve = |server: &Server, id: &str| {
         write_approval(&scene.dir, &sample(id));
-        assert_eq!(server.interact(&Click::approve(id).payload()).status, 200);
+        server.click(&Click::approve(id));
     };
     let server = scene.server("");
     approve(&server, "apr-1");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Click, Client, Scratch, Server, all_files, eventually, fixture, fixture_text, owes,
-    read_approval, sample, write_approval,
+    read_approval, sample, settled, write_approval,
 };
 use crate::stand_in::{Failure, StandIn, Times};
 
@@ -37,14 +37,6 @@ fn unreadable(server: &Server) -> Value {
 
 fn approve(server: &Server, id: &str) -> u16 {
     server.interact(&Click::approve(id).payload()).status
-}
-
-/// Waits until a decided approval owes nothing any more.
-fn settled(dir: impl AsRef<Path>, id: &str) -> Value {
-    eventually("every effect to be settled", SOON, || {
-        let approval = read_approval(&dir, id);
-        (!owes(&approval)).then_some(approval)
-    })
 }
 
 /// The files that hold approvals, by name.
@@ -101,7 +93,7 @@ fn the_documented_request_is_kept_field_by_field() {
     fs::write(dir.join("apr-abc123.json"), text).unwrap();
     let server = Server::builder().dir(&dir).slack(&slack).start();
     assert_eq!(approve(&server, "apr-abc123"), 200);
-    let after = settled(&dir, "apr-abc123");
+    let after = settled(&dir, "apr-abc123", SOON);
     let mut expected = fixture("approvals/apr-abc123.json");
     expected["status"] = "approved".into();
     for added in ["decisions", "decidedAt", "decidedBy", "recordedAt"] {
@@ -145,7 +137,7 @@ fn what_we_do_not_know_keeps_its_place_and_its_spelling_through_every_rewrite() 
     keeps("approved");
     slack.wait_for("chat.update", 1, SOON);
     slack.recover();
-    settled(&dir, name);
+    settled(&dir, name, SOON);
     keeps("approved");
 }
 
@@ -392,7 +384,7 @@ fn hidden_files_the_archive_and_temporaries_are_no_approvals() {
         (json!(0), json!(0))
     );
     let click = Click::approve("apr-1").response_url(slack.response_url("x"));
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     let word = &slack.wait_for("response_url", 1, SOON)[0];
     assert!(word.body["text"].as_str().unwrap().contains("no approval"));
     server.terminate();
@@ -421,9 +413,7 @@ fn what_we_make_is_ours_alone_and_what_we_rewrite_keeps_mode_and_owner() {
         }
         let before = fs::metadata(&file).unwrap();
         assert_eq!(approve(&server, id), 200);
-        eventually("the last rewrite", SOON, || {
-            (!owes(&read_approval(&dir, id))).then_some(())
-        });
+        settled(&dir, id, SOON);
         let after = fs::metadata(&file).unwrap();
         assert_eq!(read_approval(&dir, id)["status"], "approved");
         assert_eq!(after.mode() & 0o7777, mode);
@@ -437,7 +427,7 @@ fn what_we_make_is_ours_alone_and_what_we_rewrite_keeps_mode_and_owner() {
     let request = json!({"mutationId": "mut_1_1", "createdAt": now}).to_string();
     fs::write(dir.join("mut_1_1_pending.json"), request).unwrap();
     let click = Click::approve("mut_1_1").action_id("approve_mut_1_1");
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     eventually("the archive", SOON, || {
         dir.join("archive/apr-3.json").exists().then_some(())
     });
@@ -663,7 +653,7 @@ fn a_storm_on_four_servers_has_one_winner_for_each_approval() {
         }
     });
     slack.wait_for("chat.update", APPROVALS, SOON);
-    let stored: Vec<Value> = ids.iter().map(|id| settled(&dir, id)).collect();
+    let stored: Vec<Value> = ids.iter().map(|id| settled(&dir, id, SOON)).collect();
     for server in &servers {
         assert_eq!(pending(server), 0);
         server.terminate();
@@ -746,8 +736,8 @@ fn on_a_full_disk_nothing_is_decided_and_room_is_all_that_it_takes_to_recover() 
     eventually("the server to be well again", SOON, || {
         (server.get("/health").status == 200).then_some(())
     });
-    assert_eq!(server.interact(&click.payload()).status, 200);
-    assert_eq!(settled(dir, "apr-1")["status"], "approved");
+    server.click(&click);
+    assert_eq!(settled(dir, "apr-1", SOON)["status"], "approved");
     drop(server);
 }
 
@@ -811,7 +801,7 @@ fn on_a_disk_that_has_become_read_only_nothing_is_decided_until_it_can_be_writte
             assert!(text.contains("could not be recorded"), "{text}");
         } else {
             // It is decided, and its line in the log is owed by the same write.
-            assert_eq!(server.interact(&click.payload()).status, 200);
+            server.click(&click);
             assert!(owes(&read_approval(&dir, "apr-1")));
         }
         let sick = eventually("the server to say that it is unwell", SOON, || {
@@ -825,12 +815,9 @@ fn on_a_disk_that_has_become_read_only_nothing_is_decided_until_it_can_be_writte
         eventually("the server to be well again", SOON, || {
             (server.get("/health").status == 200).then_some(())
         });
-        assert_eq!(server.interact(&click.payload()).status, 200);
-        let settled = eventually("every line to be written", SOON * 8, || {
-            let approval = read_approval(&dir, "apr-1");
-            (!owes(&approval)).then_some(approval)
-        });
-        assert_eq!(settled["status"], "approved");
+        server.click(&click);
+        let written = settled(&dir, "apr-1", SOON * 8);
+        assert_eq!(written["status"], "approved");
         let log = fs::read_to_string(audit.join("approvals.jsonl")).unwrap();
         assert_eq!(log.matches(r#""event":"decided""#).count(), 1, "{log}");
         assert_eq!(temporaries(&dir), Vec::<String>::new());
@@ -867,8 +854,8 @@ fn without_its_directory_nothing_is_decided_and_its_return_is_all_that_it_takes(
         let answer = server.get("/health");
         (answer.status == 200).then(|| assert_eq!(answer.json()["pendingApprovals"], 1))
     });
-    assert_eq!(server.interact(&click.payload()).status, 200);
-    assert_eq!(settled(&dir, "apr-1")["status"], "approved");
+    server.click(&click);
+    assert_eq!(settled(&dir, "apr-1", SOON)["status"], "approved");
 }
 
 #[test]
@@ -901,10 +888,10 @@ fn another_directory_in_its_place_is_served_without_a_restart() {
             (seen == (200, json!(2))).then_some(())
         });
         assert_eq!(approve(&server, "apr-1"), 200);
-        assert_eq!(settled(&dir, "apr-1")["status"], "approved");
+        assert_eq!(settled(&dir, "apr-1", SOON)["status"], "approved");
         // What needs the folders inside: a request of the RunbookAI agent, before its file.
         let click = Click::approve("mut_1_1").action_id("approve_mut_1_1");
-        assert_eq!(server.interact(&click.payload()).status, 200);
+        server.click(&click);
         let now = humantime::format_rfc3339(std::time::SystemTime::now()).to_string();
         let request = json!({"mutationId": "mut_1_1", "createdAt": now}).to_string();
         fs::write(dir.join("mut_1_1_pending.json"), request).unwrap();
@@ -938,8 +925,8 @@ fn the_log_says_when_the_agent_knows_and_only_then() {
         approval[key] = "2024-01-15T15:30:46Z".into();
         write_approval(&dir, &approval);
     };
-    settled(&dir, "apr-yes");
-    settled(&dir, "apr-no");
+    settled(&dir, "apr-yes", SOON);
+    settled(&dir, "apr-no", SOON);
     assert!(!server.log().contains("Agent notified"), "{}", server.log());
     stamp("apr-open", "agentNotifiedAt");
     stamp("apr-yes", "agentNotifiedAt");

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Click, Scratch, Server, eventually, now, owes, read_approval, runbook, sample, write_approval,
+    Click, Scratch, Server, eventually, now, read_approval, runbook, sample, settled, shown, with,
+    write_approval,
 };
 use crate::stand_in::{Call, Failure, StandIn, Times};
 
@@ -25,14 +26,8 @@ fn server(dir: &Scratch, slack: &StandIn, config: &str) -> Server {
 
 /// The sample request, yet to be posted, with these fields.
 fn unposted(id: &str, fields: &Value) -> Value {
-    let mut approval = sample(id);
-    for key in ["slackMessageTs", "slackChannel"] {
-        approval.as_object_mut().unwrap().shift_remove(key);
-    }
-    for (key, value) in fields.as_object().unwrap() {
-        approval[key] = value.clone();
-    }
-    approval
+    let nowhere = json!({ "slackMessageTs": null, "slackChannel": null });
+    with(with(sample(id), &nowhere), fields)
 }
 
 /// Drops a request and returns how it was posted.
@@ -40,17 +35,8 @@ fn drop_in(dir: &Scratch, slack: &StandIn, approval: &Value) -> Call {
     let before = slack.calls_of("chat.postMessage").len();
     write_approval(dir, approval);
     let posted = slack.wait_for("chat.postMessage", before + 1, SOON);
-    settled(dir, approval["id"].as_str().unwrap());
+    shown(dir, approval["id"].as_str().unwrap(), SOON);
     posted[before].clone()
-}
-
-/// The request once it is shown, and nothing is owed any more.
-fn settled(dir: &Scratch, id: &str) -> Value {
-    eventually("every effect to be settled", SOON, || {
-        let stored = read_approval(dir, id);
-        let shown = stored.get("slackMessageTs").is_some();
-        (shown && (!owes(&stored))).then_some(stored)
-    })
 }
 
 fn buttons(call: &Call) -> Option<Value> {
@@ -69,7 +55,7 @@ fn click(message: &Call, stored: &Value, user: &str) -> Click {
 }
 
 fn send(server: &Server, click: &Click) {
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(click);
 }
 
 /// Blocks and fallback say this, or neither of them.
@@ -89,7 +75,7 @@ fn the_message_shows_each_vote_as_it_comes_and_keeps_its_buttons() {
     let server = server(&dir, &slack, THREE);
     let posted = drop_in(&dir, &slack, &unposted("apr-1", &json!({})));
     assert!(says(&posted, "3 approvals needed") && !says(&posted, "Approved by"));
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     for (n, (user, said)) in [
         ("U0BOB", "Approved by: <@U0BOB> (1 of 3)"),
         ("U0ALICE", "Approved by: <@U0BOB>, <@U0ALICE> (2 of 3)"),
@@ -105,7 +91,7 @@ fn the_message_shows_each_vote_as_it_comes_and_keeps_its_buttons() {
         assert_eq!(update.body["channel"], CHANNEL);
         assert_eq!(update.body["ts"], stored["slackMessageTs"]);
         assert_eq!(buttons(update), buttons(&posted));
-        settled(&dir, "apr-1");
+        shown(&dir, "apr-1", SOON);
     }
     // What changes nothing is no reason to show it again.
     send(&server, &click(&posted, &stored, "U0BOB"));
@@ -113,7 +99,7 @@ fn the_message_shows_each_vote_as_it_comes_and_keeps_its_buttons() {
     let outcome = &slack.wait_for("chat.update", 3, SOON)[2];
     assert!(says(outcome, "✅ Approval Granted"), "{}", outcome.body);
     assert_eq!(buttons(outcome), None);
-    settled(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON);
     assert_eq!(slack.calls_of("chat.update").len(), 3);
 }
 
@@ -197,7 +183,7 @@ fn the_longest_request_with_the_most_people_is_no_more_than_slack_takes() {
     blocks_say(&posted, "U0PERSON152 and 47 more");
     blocks_say(&posted, "100 approvals needed");
     blocks_say(&posted, &format!("<!subteam^{}>", mention[19]));
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     send(&server, &click(&posted, &stored, &users[98]));
     let updates = slack.wait_for("chat.update", 2, SOON);
     blocks_say(&updates[0], "more (98 of 100)");
@@ -230,7 +216,7 @@ fn a_vote_is_shown_although_the_server_dies_before_it_could() {
     let update = &slack.wait_for("chat.update", 2, SOON)[1];
     assert!(says(update, "Approved by: <@U0ALICE> (1 of 3)"));
     assert_eq!(update.body["ts"], "1705333800.000100");
-    settled(&dir, "apr-1");
+    settled(&dir, "apr-1", SOON);
 }
 
 #[test]
@@ -250,7 +236,7 @@ fn a_vote_that_slack_shows_late_does_not_stand_over_a_later_state() {
         slack.wait_for("chat.update", 1, SOON);
         send(&servers[1], &choice.by("U0BOB", "bob"));
         slack.recover();
-        settled(&dir, "apr-1");
+        settled(&dir, "apr-1", SOON);
         let updates = slack.calls_of("chat.update");
         assert!(says(&updates[0], "(1 of 3)"));
         assert!(says(updates.last().unwrap(), shown), "{updates:#?}");
@@ -262,7 +248,7 @@ fn a_request_that_has_changed_is_never_put_under_the_same_buttons() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let server = server(&dir, &slack, THREE);
     let posted = drop_in(&dir, &slack, &unposted("apr-1", &json!({})));
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     slack.fail_method("chat.update", Failure::Late, Times::Next(1));
     send(&server, &click(&posted, &stored, "U0ALICE"));
     slack.wait_for("chat.update", 1, SOON);
@@ -273,7 +259,7 @@ fn a_request_that_has_changed_is_never_put_under_the_same_buttons() {
     changed["args"]["desiredCount"] = 80.into();
     write_approval(&dir, &changed);
     slack.recover();
-    settled(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON);
     assert_eq!(slack.calls_of("chat.update").len(), 1);
 
     send(&server, &click(&posted, &stored, "U0BOB"));
@@ -282,7 +268,7 @@ fn a_request_that_has_changed_is_never_put_under_the_same_buttons() {
     let retired = &slack.wait_for("chat.update", 2, SOON)[1];
     assert!(says(retired, "🔄 Request Changed"), "{}", retired.body);
     // Votes for what it was do not count for what it is.
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     send(&server, &click(anew, &stored, "U0CAROL"));
     let update = &slack.wait_for("chat.update", 3, SOON)[2];
     assert!(says(update, "Approved by: <@U0CAROL> (1 of 3)"));
@@ -357,9 +343,9 @@ safety: {approvers: {default: {minApprovals: 2}}}
     assert_eq!(text.lines().next().unwrap(), names);
     assert!(slack.calls_of("chat.update").is_empty());
 
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     send(&server, &click(&posted, &stored, "U0BOB"));
-    settled(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON);
     send(&server, &click(&posted, &stored, "U0CAROL"));
     let outcome = &slack.wait_for("chat.update", 2, SOON)[1];
     assert!(says(outcome, "✅ Approval Granted") && !says(outcome, "S0ONCALL"));
@@ -456,7 +442,7 @@ fn people_are_reminded_once_however_many_servers_run_and_restart() {
     ));
     assert!(says(&reminder, "<!subteam^S0ONCALL>") && says(&reminder, "Expires: 20"));
     assert!(buttons(&reminder).is_none() && reminder.body.get("reply_broadcast").is_none());
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     humantime::parse_rfc3339(stored["remindedAt"].as_str().unwrap()).unwrap();
     assert_eq!(stored["status"], "pending");
 
@@ -467,7 +453,7 @@ fn people_are_reminded_once_however_many_servers_run_and_restart() {
     later["slackMessageTs"] = "1705333900.000200".into();
     write_approval(&dir, &later);
     slack.wait_for("chat.postMessage", 2, SOON);
-    settled(&dir, "apr-2");
+    shown(&dir, "apr-2", SOON);
     drop(servers);
     assert_eq!(threads(&slack), ["1705333800.000100", "1705333900.000200"]);
 }
@@ -491,9 +477,9 @@ fn a_reminder_goes_to_the_message_that_shows_the_request_now() {
     changed["operation"] = "drop_index".into();
     write_approval(&dir, &changed);
     let click = Click::approve("apr-1").on(&posted);
-    assert_eq!(server.interact(&click.payload()).status, 200);
+    server.click(&click);
     slack.wait_for("chat.postMessage", 4, 2 * SOON);
-    let stored = settled(&dir, "apr-1");
+    let stored = shown(&dir, "apr-1", SOON);
     assert_eq!(threads(&slack)[1..], [stored["slackMessageTs"].clone()]);
     assert_ne!(stored["slackMessageTs"], posted.answer["ts"]);
 }
@@ -540,7 +526,7 @@ fn nobody_is_reminded_of_what_is_decided_expired_short_lived_or_has_had_its_remi
     }
     write_approval(&dir, &ending("last", 50));
     slack.wait_for("chat.postMessage", 2, SOON);
-    settled(&dir, "last");
+    shown(&dir, "last", SOON);
     assert_eq!(threads(&slack), ["1705333800.000100"]);
     assert_eq!(slack.calls_of("chat.postMessage").len(), 2);
 }
@@ -557,7 +543,7 @@ fn a_reminder_that_is_late_is_not_given_after_the_decision() {
     write_approval(&dir, &ending("apr-1", 30));
     slack.wait_for("chat.postMessage", 1, SOON);
     send(&server, &Click::approve("apr-1"));
-    settled(&dir, "apr-1");
+    shown(&dir, "apr-1", SOON);
     assert_eq!(threads(&slack).len(), 1);
     assert!(read_approval(&dir, "apr-1").get("effectsFailed").is_none());
 }
@@ -575,7 +561,7 @@ fn a_reminder_that_a_dead_server_owed_is_given_by_the_next() {
     let _second = server(&dir, &slack, MINUTE);
     let again = &slack.wait_for("chat.postMessage", 2, SOON)[1];
     assert_eq!(again.body["thread_ts"], "1705333800.000100");
-    assert_eq!(settled(&dir, "apr-1")["remindedAt"], reminded);
+    assert_eq!(shown(&dir, "apr-1", SOON)["remindedAt"], reminded);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::click::interaction_form;
+use super::click::{Click, interaction_form};
 use super::http::{Answer, RawRequest};
 use super::process::{Finished, Process};
 use super::{CONFIG, PATIENCE, SECRET, Scratch, now, runbook_through, sign, write_files};
@@ -312,6 +312,12 @@ impl Server {
     /// Sends an interaction as Slack does.
     pub fn interact(&self, payload: &Value) -> Answer {
         self.request(self.interaction(payload))
+    }
+
+    /// Sends a click that is acknowledged, whatever comes of it.
+    #[track_caller]
+    pub fn click(&self, click: &Click) {
+        assert_eq!(self.interact(&click.payload()).status, 200);
     }
 
     /// Sends an interaction to a server that may not live to answer it.
