@@ -53,16 +53,11 @@ pub fn events(dir: &Scratch, id: &str) -> Vec<String> {
 
 /// Waits until these are the events about a request.
 fn told(dir: &Scratch, id: &str, expected: &[&str]) -> Vec<Value> {
-    let mut last = Vec::new();
-    for _ in 0..500 {
-        last = events(dir, id);
-        if last == expected {
-            let about = |line: &Value| line["id"] == id;
-            return lines(dir).into_iter().filter(about).collect();
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{last:?} instead of {expected:?}");
+    eventually(&format!("{expected:?} is told of {id}"), SOON, || {
+        (events(dir, id) == expected).then_some(())
+    });
+    let about = |line: &Value| line["id"] == id;
+    lines(dir).into_iter().filter(about).collect()
 }
 
 /// Holds the README to what stands in the log: its events and all fields, those inside of others too.
@@ -557,13 +552,10 @@ fn a_log_that_cannot_be_added_to_is_told_by_health_and_caught_up_with() {
     eventually("health", SOON, || {
         (server.get("/health").status == 200).then_some(())
     });
-    for _ in 0..3 {
-        if events(&dir, "apr-1").len() == 2 {
-            break;
-        }
-        std::thread::sleep(SOON);
-    }
-    assert_eq!(events(&dir, "apr-1"), ["requested", "decided"]);
+    // What failed is tried again after a pause that has grown meanwhile.
+    eventually("both events to be written", SOON * 3, || {
+        (events(&dir, "apr-1") == ["requested", "decided"]).then_some(())
+    });
 }
 
 #[test]
@@ -580,6 +572,7 @@ fn an_approval_that_cannot_be_read_any_more_holds_up_no_line_of_another() {
     fs::write(&folder, "").unwrap();
     let click = |n: usize| Click::approve(&format!("apr-{n}")).payload();
     assert_eq!(server.interact(&click(0)).status, 200);
+    // Not for readiness: its line has failed several times by then, and the pauses between have grown.
     std::thread::sleep(SOON);
     let path = dir.join("apr-0.json");
     let owing = fs::read(&path).unwrap();

@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Builder, Click, Finished, SECRET, Scratch, Server, eventually, now, read_approval, runbook,
-    sample, sign, write_approval,
+    Builder, Click, Finished, SECRET, Scratch, Server, eventually, finished, now, read_approval,
+    runbook, sample, sign, write_approval,
 };
 
 /// How long a program may take that has nothing to wait for.
@@ -24,25 +24,7 @@ fn run<I: IntoIterator<Item: Into<OsString>>>(args: I) -> Finished {
     let scratch = Scratch::new();
     let mut command = runbook(scratch.path());
     command.args(args.into_iter().map(Into::into));
-    let spawned = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = spawned.unwrap();
-    let ended = std::time::Instant::now() + SOON;
-    while child.try_wait().unwrap().is_none() {
-        if std::time::Instant::now() > ended {
-            child.kill().unwrap();
-            panic!("{command:?} does not end");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let output = child.wait_with_output().unwrap();
-    Finished {
-        status: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    finished(command, SOON)
 }
 
 /// A server with a secret, on any port of the loopback, with nothing else from the harness.

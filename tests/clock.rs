@@ -114,6 +114,7 @@ fn a_click_that_waits_is_decided_or_refused_in_time_whatever_the_clock_does() {
             server.click(&click);
         }
         time.set(jump);
+        // Not for readiness: the file comes late, and within the three seconds that it has.
         thread::sleep(Duration::from_millis(700));
         let request = json!({"mutationId": "mut_1_1", "createdAt": later(jump)});
         fs::write(dir.join("mut_1_1_pending.json"), request.to_string()).unwrap();
@@ -179,6 +180,7 @@ fn the_clock_says_what_has_expired_and_which_signatures_are_of_now() {
     server.expect_errors();
 
     time.set(-HOUR);
+    // Not for readiness: by the right clock its time is over then.
     thread::sleep(SOON);
     assert_eq!(read_approval(&dir, "apr-soon")["status"], "pending");
     let click = Click::approve("apr-soon");

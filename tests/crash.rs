@@ -313,6 +313,7 @@ fn endure(scenario: Scenario, inject: &str) -> Option<Ordeal> {
             is_dead(&tried).then_some(())
         });
     } else {
+        // What failed once may be made up for only by the next server, so nothing has to come.
         let shown = || !slack.calls_of("chat.update").is_empty();
         let deadline = Instant::now() + Duration::from_millis(1500);
         while Instant::now() < deadline && !is_dead(&tried) && !shown() {
@@ -437,6 +438,7 @@ fn endure_chore(chore: Chore, inject: &str) -> Option<bool> {
     assert_eq!(tried.get("/health").status, 200);
     let strace = Strace::attach(&tried, inject)?;
     chore.ask(&dir);
+    // What failed once may be made up for only by the next server, so nothing has to come.
     let deadline = Instant::now() + SOON;
     while Instant::now() < deadline && !is_dead(&tried) && !chore.is_done(&dir) {
         thread::sleep(Duration::from_millis(5));

@@ -78,7 +78,7 @@ impl Scene {
         while !ended.load(Ordering::SeqCst) {
             let stored = self.stored().unwrap_or_default();
             if stored["status"] == "pending" && stored["slackMessageTs"].is_string() {
-                // So that whoever asks has come to wait for it.
+                // Any moment is right for a decision; a little later the wait is among what is died of.
                 thread::sleep(Duration::from_millis(30));
                 Client::new([command, "apr-1"]).dir(&self.dir).finish();
             }

@@ -19,6 +19,7 @@ pub use click::{Click, interaction_form};
 pub use client::{CHANNEL, Client, Errand};
 pub use http::{Answer, RawRequest};
 pub use process::Finished;
+use process::Process;
 pub use server::{Builder, Server};
 
 use std::collections::BTreeMap;
@@ -325,6 +326,12 @@ fn write_files(working_dir: &Scratch, files: &[(String, String)]) {
             .and_then(|()| fs::write(&file, text))
             .unwrap_or_else(|error| panic!("{path}: {error}"));
     }
+}
+
+/// Runs a program that is to end by itself.
+#[track_caller]
+pub fn finished(command: Command, within: Duration) -> Finished {
+    Process::start(command).finish(within)
 }
 
 /// What another program makes of ours; `.ci/run` installs them all.

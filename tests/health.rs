@@ -150,6 +150,7 @@ fn a_server_that_hangs_or_drips_ends_with_the_time_that_was_given() {
             return;
         };
         while stream.write_all(b"H").is_ok() {
+            // Never silent for as long as it may take as a whole.
             thread::sleep(Duration::from_millis(50));
         }
     });

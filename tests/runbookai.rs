@@ -165,10 +165,11 @@ fn a_request_that_comes_after_its_click_is_decided() {
     let started = Instant::now();
     send(&server, &approve(ID));
     assert!(started.elapsed() < Duration::from_secs(1));
+    // Not for readiness: for so long nobody is told that there is no such request.
     thread::sleep(Duration::from_secs(1));
     assert!(slack.calls().is_empty(), "{:?}", slack.calls());
     let written = Instant::now();
-    // Half of it first: the agent does not write it in one go.
+    // Half of it first, for long enough to be read: the agent does not write it in one go.
     let whole = request(ID, Duration::from_secs(1));
     let file = dir.join(format!("{ID}_pending.json"));
     fs::write(&file, &whole[..20]).unwrap();
@@ -420,6 +421,7 @@ fn a_crash_at_any_instant_of_a_click_leaves_one_answer() {
         let server = Server::builder().dir(&dir).slack(&slack).start();
         let acknowledged = thread::scope(|scope| {
             let click = scope.spawn(|| server.try_interact(&approve(ID).payload()));
+            // Another instant each time.
             thread::sleep(Duration::from_micros(700 * round));
             server.kill();
             click

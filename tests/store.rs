@@ -610,6 +610,7 @@ fn what_a_killed_command_leaves_goes_while_a_server_runs_and_what_the_living_hav
     for name in [&dead, &kept] {
         fs::write(dir.join(name), "half").unwrap();
     }
+    // Not for readiness: the server looks for what the dead left several times in that.
     thread::sleep(SOON);
     assert!(dir.join(&dead).exists(), "the command lives still");
     asking.kill();
@@ -972,6 +973,7 @@ fn a_lock_that_somebody_holds_is_waited_for_and_then_refused() {
     // One who lets go within the server's patience costs the click nothing but the wait.
     thread::scope(|scope| {
         let click = scope.spawn(|| approve(&server, "apr-1"));
+        // So long the lock is held.
         thread::sleep(Duration::from_millis(300));
         drop(held);
         assert_eq!(click.join().unwrap(), 200);

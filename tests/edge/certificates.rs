@@ -517,6 +517,7 @@ fn hup_loads_the_pair_at_once() {
         server.signal(Signal::HUP);
         server.wait_for_log("TLS certificate reloaded", Duration::from_millis(900));
         assert_eq!(shown(&server, &client), swap.new.der());
+        // Not for readiness: the load goes on for a while under the new one.
         thread::sleep(Duration::from_millis(300));
     });
     serves_a_click(&server, &client, "apr-1");

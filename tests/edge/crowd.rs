@@ -76,6 +76,7 @@ fn reconnect(
                 });
             }
         }
+        // Insistent, but the machine has other tests to run.
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -126,6 +126,7 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
         for _ in 0..8 {
             wire.say(HEALTH);
             assert_eq!(wire.status("GET"), 200);
+            // Shorter than idleness each time, and longer in all.
             thread::sleep(Duration::from_millis(100));
         }
         wire.say(HEALTH);

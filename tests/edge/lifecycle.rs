@@ -138,7 +138,7 @@ fn term_ends_at_once_when_nobody_is_being_answered() {
         let site = Site::start(port);
         let mut idle: Vec<_> = (0..5).map(|_| site.send(HEALTH)).collect();
         assert!(idle.iter_mut().all(|wire| wire.status("GET") == 200));
-        // Whoever has only just connected may be about to ask.
+        // Whoever has only just connected may be about to ask, and is waited for; not so after two seconds of silence.
         let _half = site.server.connect().unwrap();
         thread::sleep(Duration::from_millis(2100));
         let started = Instant::now();

@@ -169,12 +169,7 @@ impl Errand {
 
     /// Waits for its end.
     pub fn wait(&self) -> Finished {
-        let status = self.process.wait(ERRAND);
-        Finished {
-            status: status.code(),
-            stdout: self.process.stdout.so_far(),
-            stderr: self.stderr(),
-        }
+        self.process.finish(ERRAND)
     }
 
     /// Standard output, byte for byte.

@@ -63,6 +63,16 @@ impl Process {
         status
     }
 
+    /// Waits until it ends, and returns what it left.
+    pub fn finish(&self, deadline: Duration) -> Finished {
+        let status = self.wait(deadline);
+        Finished {
+            status: status.code(),
+            stdout: self.stdout.so_far(),
+            stderr: self.stderr.so_far(),
+        }
+    }
+
     /// Ends it as a crash does, with SIGKILL, and hears all that it has said.
     pub fn kill(&self) {
         self.end();

@@ -116,12 +116,7 @@ impl Builder {
     pub fn start_expecting_failure(self) -> Finished {
         let server = self.spawn();
         server.expect_errors();
-        let status = server.wait(PATIENCE);
-        Finished {
-            status: status.code(),
-            stdout: server.banner(),
-            stderr: server.log(),
-        }
+        server.process.finish(PATIENCE)
     }
 
     fn spawn(self) -> Server {
