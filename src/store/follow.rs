@@ -6,6 +6,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -80,6 +81,17 @@ impl Follower {
     }
 }
 
+impl Drop for Follower {
+    /// The kernel takes 5 to 20 ms to let go of a watch, and whoever has waited wants to go on: another thread has the
+    /// patience.
+    fn drop(&mut self) {
+        if let Some(inotify) = self.inotify.take() {
+            // Without a thread to be had it is closed here.
+            let _ = thread::Builder::new().spawn(move || drop(inotify));
+        }
+    }
+}
+
 impl Follow for Follower {
     fn wait(&mut self, limit: Duration, wake: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let deadline = clock::tick() + limit;
@@ -114,7 +126,6 @@ impl Follow for Follower {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::thread;
 
     use super::*;
 
