@@ -170,6 +170,7 @@ impl Shared {
 
     /// Takes in one connection. `false` when none waits.
     fn accept_one(self: &Arc<Self>, listener: &TcpListener) -> bool {
+        self.lines.wait_for_leavers(NAP);
         match listener.accept() {
             Ok((socket, peer)) => self.take(socket, peer),
             Err(error) => match error.kind() {
@@ -213,6 +214,8 @@ impl Shared {
                         log::error!("A connection panicked; this is a bug");
                     }
                     let _ = line.socket().shutdown(Shutdown::Both);
+                    // Whoever is told that it has ended finds its descriptor free.
+                    drop(line);
                     shared.lines.remove(number);
                 });
             let Err(error) = spawned else {

@@ -17,6 +17,8 @@ use crate::clock;
 
 /// How often the reaper looks.
 const PERIOD: Duration = Duration::from_millis(50);
+/// How many may hold a descriptor without a place: files are to be opened all the same.
+const LEAVERS: usize = 4;
 /// How long a client that was too slow has to take the answer that says so.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -205,6 +207,8 @@ pub(super) struct Lines {
 struct Table {
     lines: HashMap<u64, Arc<Line>>,
     number: u64,
+    /// Connections that have no place any more, and hold their descriptors until their threads have seen it.
+    leaving: usize,
     /// We are told to end.
     closed: bool,
     /// And nobody is taken in any more.
@@ -230,9 +234,22 @@ impl Lines {
         Some(number)
     }
 
+    /// A connection has ended; each does so once.
     pub(super) fn remove(&self, number: u64) {
-        self.table().lines.remove(&number);
+        let mut table = self.table();
+        if table.lines.remove(&number).is_none() {
+            table.leaving = table.leaving.saturating_sub(1);
+        }
         self.changed.notify_all();
+    }
+
+    /// Waits until not too many hold a descriptor without a place, but no longer than that.
+    pub(super) fn wait_for_leavers(&self, limit: Duration) {
+        let table = self.table();
+        drop(
+            self.changed
+                .wait_timeout_while(table, limit, |table| table.leaving > LEAVERS),
+        );
     }
 
     /// Makes room by ending a connection that waits.
@@ -265,7 +282,7 @@ impl Lines {
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
-        let now = clock::tick();
+        let (now, mut leaving) = (clock::tick(), 0);
         table.lines.retain(|_, line| {
             let mut state = line.state();
             let end = line.last_chance(&state, now);
@@ -273,8 +290,10 @@ impl Lines {
                 Some(end) => state.end_by(end),
                 None => drop(line.socket.shutdown(Shutdown::Both)),
             }
+            leaving += usize::from(end.is_none());
             end.is_some()
         });
+        table.leaving += leaving;
         self.changed.notify_all();
     }
 
@@ -350,6 +369,7 @@ impl Table {
         };
         if let Some(line) = self.lines.remove(number) {
             let _ = line.socket.shutdown(Shutdown::Both);
+            self.leaving += 1;
         }
         true
     }
