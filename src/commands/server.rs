@@ -85,7 +85,6 @@ impl<'a> Server<'a> {
         let (terms, access) = split(settings);
 
         let effects = Effects::new(Arc::new(store), terms);
-        let running = effects.start().map_err(no_threads)?;
         let metrics_place = match metrics {
             Some(_) => MetricsPlace::Alone,
             None => MetricsPlace::Main,
@@ -104,6 +103,8 @@ impl<'a> Server<'a> {
             Door::Main(bridge),
         )
         .map_err(no_threads)?;
+        // Last, for it is two dozen threads, and a health check can be answered before.
+        let running = effects.start().map_err(no_threads)?;
         Ok(Self {
             parsed,
             environment,

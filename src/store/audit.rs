@@ -170,6 +170,9 @@ impl AuditLog {
             file = self.open()?;
             tail = Tail::at(&file, tail.link)?;
         }
+        if entries.is_empty() {
+            return Ok(tail);
+        }
         let entries: Vec<String> = entries
             .iter()
             .map(serde_json::to_string)

@@ -109,6 +109,7 @@ impl Bridge {
                 }
             })?);
         }
+        // One after the other: of two that come at once, tiny_http may leave one to a thread that serves the other for good.
         let free = (0..workers)
             .map(|_| dial(socket))
             .collect::<io::Result<Vec<_>>>()?;
