@@ -259,7 +259,9 @@ impl Index {
             while let Some(file) = files.next() {
                 if let Some(stem) = stem(&file?.file_name()) {
                     let name = (place, stem);
-                    round.gone.remove(&name);
+                    if !round.gone.is_empty() {
+                        round.gone.remove(&name);
+                    }
                     self.look(name, Writer::Done)?;
                 }
                 if clock::tick() >= end {
@@ -386,8 +388,10 @@ impl Index {
     }
 
     fn put(&mut self, name: Name, stamp: Stamp, entry: Entry) {
-        let was_notified = self.summary(&name).is_some_and(|summary| summary.notified);
-        self.forget(&name);
+        let replaced = self.entries.remove(&name);
+        let was_notified =
+            matches!(&replaced, Some((_, Entry::Approval(summary))) if summary.notified);
+        self.strike(&name, replaced);
         self.pending_changed |= entry.is_open();
         match &entry {
             Entry::Approval(summary) => {
@@ -429,6 +433,11 @@ impl Index {
 
     fn forget(&mut self, name: &Name) {
         let removed = self.entries.remove(name);
+        self.strike(name, removed);
+    }
+
+    /// Takes out of the lists what was known of a file.
+    fn strike(&mut self, name: &Name, removed: Option<(Stamp, Entry)>) {
         self.pending_changed |= removed.as_ref().is_some_and(|(_, entry)| entry.is_open());
         match removed {
             Some((_, Entry::Approval(summary))) => {
@@ -457,7 +466,11 @@ impl Index {
             Place::Approvals => approvals,
             Place::Intents => intents,
         };
-        folder.join(format!("{stem}.json"))
+        let mut path = PathBuf::with_capacity(folder.as_os_str().len() + stem.len() + 6);
+        path.push(folder);
+        path.push(&**stem);
+        path.as_mut_os_string().push(".json");
+        path
     }
 }
 
