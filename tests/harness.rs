@@ -85,6 +85,15 @@ pub fn eventually<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -
     }
 }
 
+/// Takes a folder away that a server may just be putting a file into.
+#[track_caller]
+pub fn remove_folder(path: &Path) {
+    let deadline = Duration::from_secs(5);
+    eventually("the folder is gone", deadline, || {
+        fs::remove_dir_all(path).ok()
+    });
+}
+
 /// Starts a program that hears every signal, whatever whoever runs the tests was told to ignore (`nohup`).
 pub const HEARING: [&str; 2] = ["env", "--default-signal"];
 

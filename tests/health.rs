@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::edge::pki::{Authority, Key};
 use crate::harness::{
-    Answer, Client, Finished, RawRequest, Scratch, Server, eventually, sample, write_approval,
+    Answer, Client, Finished, RawRequest, Scratch, Server, eventually, remove_folder, sample,
+    write_approval,
 };
 
 fn ask(port: u16, more: &[&str]) -> Finished {
@@ -358,7 +359,7 @@ fn numbers_are_told_though_the_store_cannot_be_read() {
     fs::create_dir(&dir).unwrap();
     let server = Server::builder().dir(&dir).start();
     server.expect_errors();
-    fs::remove_dir_all(&dir).unwrap();
+    remove_folder(&dir);
     eventually(
         "the store is told to be unreadable",
         Duration::from_secs(5),

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Answer, Click, RawRequest, Scratch, Server, eventually, interaction_form, now, owes,
-    read_approval, sample, sign, write_approval,
+    read_approval, remove_folder, sample, sign, write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -292,7 +292,7 @@ fn a_directory_that_is_made_anew_is_served_again() {
     let (slack, other_slack) = (StandIn::start(), StandIn::start());
     let server = Server::builder().dir(&dir).slack(&slack).start();
     server.expect_errors();
-    fs::remove_dir_all(&dir).unwrap();
+    remove_folder(&dir);
     eventually("the server to be unhealthy", SOON, || {
         (server.get("/health").status == 503).then_some(())
     });
