@@ -84,10 +84,8 @@ fn the_port_comes_from_where_the_server_takes_it() {
 
 #[test]
 fn whatever_answers_in_the_servers_place_is_told_in_one_line() {
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    // A port that was free a moment ago may be another test's now; nobody listens at this one.
+    let closed = 1;
     let huge = "x".repeat(1 << 20);
     let sick = r#"{"status":"unhealthy","reasons":["cannot write: no space","\u001b[31mred"]}"#;
     for (port, said) in [
