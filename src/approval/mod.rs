@@ -11,6 +11,7 @@ mod digest;
 mod document;
 mod entry;
 mod id;
+mod json;
 mod owed;
 mod policy;
 mod reminder;
@@ -21,9 +22,10 @@ pub use decide::{
     Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide, is_listed,
 };
 pub use digest::Digest;
-pub use document::{Approval, Damage, Vote, parse_object};
+pub use document::{Approval, Damage, Vote};
 pub use entry::{Entry, Event, Fingerprint, Origin, Principal, Sent, Station};
 pub use id::ApprovalId;
+pub use json::parse_object;
 pub use owed::{Effect, Owed, Unrecorded};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};
 pub use reminder::OpenLife;
