@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::json::parse_object;
-use super::{
-    ApprovalId, Ballot, Choice, Digest, Fingerprint, Owed, Person, Risk, Status, Unrecorded, Voter,
-};
+use super::{ApprovalId, Ballot, Choice, Digest, Person, Risk, Status, Voter};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -42,11 +40,6 @@ const DECIDED: [&str; 15] = [
     "executionError",
     "reason",
 ];
-
-/// The list of [`Owed`].
-const EFFECTS: &str = "effectsOwed";
-/// The list of [`Unrecorded`].
-const AUDIT: &str = "auditOwed";
 
 /// Why a document is no approval. It is shown to operators and never acted upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,41 +253,6 @@ impl Approval {
             })
     }
 
-    /// Whether anything is owed, be it something that only another version can read.
-    pub fn owes(&self) -> bool {
-        self.owes_effects() || self.entries(AUDIT).next().is_some()
-    }
-
-    /// Whether any consequence is owed, be it one that only another version can read.
-    pub fn owes_effects(&self) -> bool {
-        self.entries(EFFECTS).next().is_some()
-    }
-
-    /// The consequences that are still owed. Entries that we cannot read belong to another version
-    /// and are left alone.
-    pub fn owed(&self) -> impl Iterator<Item = Owed> {
-        self.entries(EFFECTS)
-            .filter_map(|entry| Owed::deserialize(entry).ok())
-    }
-
-    /// What the audit log is yet to tell, in order.
-    pub fn unrecorded(&self) -> impl Iterator<Item = Unrecorded> {
-        self.entries(AUDIT)
-            .filter_map(|entry| Unrecorded::deserialize(entry).ok())
-    }
-
-    /// The processes that have promised something.
-    pub fn promisers(&self) -> impl Iterator<Item = String> {
-        let effects = self.owed().map(|owed| owed.owner);
-        effects.chain(self.unrecorded().map(|unrecorded| unrecorded.owner))
-    }
-
-    /// The entries of a list.
-    fn entries(&self, key: &str) -> impl Iterator<Item = &Value> {
-        let list = self.fields.get(key).and_then(Value::as_array);
-        list.into_iter().flatten()
-    }
-
     /// Records a person's vote.
     pub(super) fn add_vote(&mut self, ballot: &Ballot, at: Timestamp) {
         let vote = Vote {
@@ -308,7 +266,7 @@ impl Approval {
             signature: None,
             distrusted: false,
         };
-        self.append("decisions", json(&vote));
+        self.append("decisions", &vote);
         self.votes.push(vote);
     }
 
@@ -413,82 +371,35 @@ impl Approval {
         }
     }
 
-    /// Adds a consequence, unless it is owed already.
-    pub fn owe(&mut self, owed: &Owed) {
-        if !self.owed().any(|other| other.is_same(owed)) {
-            self.append(EFFECTS, json(owed));
-        }
+    /// The entries of a list.
+    pub(super) fn entries(&self, key: &str) -> impl Iterator<Item = &Value> {
+        let list = self.fields.get(key).and_then(Value::as_array);
+        list.into_iter().flatten()
     }
 
-    /// Makes it owe a line of the audit log.
-    pub fn owe_record(&mut self, unrecorded: &Unrecorded) {
-        self.append(AUDIT, json(unrecorded));
+    /// The entries of a list, to be changed in place.
+    pub(super) fn entries_mut(&mut self, key: &str) -> impl Iterator<Item = &mut Value> {
+        let list = self.fields.get_mut(key).and_then(Value::as_array_mut);
+        list.into_iter().flatten()
     }
 
     /// Adds an entry to a list, leaving the others as they came.
-    fn append(&mut self, key: &str, entry: Value) {
+    pub(super) fn append(&mut self, key: &str, entry: &impl Serialize) {
+        let entry = json(entry);
         match self.fields.get_mut(key) {
             Some(Value::Array(entries)) => entries.push(entry),
             _ => drop(self.fields.insert(key.into(), Value::Array(vec![entry]))),
         }
     }
 
-    /// Takes a consequence off the list, because it is done.
-    pub fn settle(&mut self, done: &Owed) {
-        self.strike(EFFECTS, |entry| {
-            Owed::deserialize(entry).is_ok_and(|owed| owed.is_same(done))
-        });
-    }
-
-    /// Takes off the list what the audit log tells by now.
-    pub fn settle_records(&mut self, recorded: &[Fingerprint]) {
-        self.strike(AUDIT, |entry| {
-            Unrecorded::deserialize(entry)
-                .is_ok_and(|other| recorded.contains(&other.entry.fingerprint()))
-        });
-    }
-
     /// Takes entries off a list, and an empty list off the document.
-    fn strike(&mut self, key: &str, is_done: impl Fn(&Value) -> bool) {
+    pub(super) fn strike(&mut self, key: &str, is_done: impl Fn(&Value) -> bool) {
         if let Some(Value::Array(entries)) = self.fields.get_mut(key) {
             entries.retain(|entry| !is_done(entry));
             if entries.is_empty() {
                 self.fields.shift_remove(key);
             }
         }
-    }
-
-    /// Takes a consequence off the list for good, because it cannot be done, and says why.
-    pub fn give_up(&mut self, owed: &Owed, error: &str, at: Timestamp) {
-        self.settle(owed);
-        self.append(
-            "effectsFailed",
-            serde_json::json!({ "effect": owed.effect, "error": error, "at": at }),
-        );
-    }
-
-    /// Makes `owner` the one who does what those have promised of whom `is_gone` says so. `true`
-    /// when there was any of that.
-    pub fn take_over(&mut self, owner: &str, is_gone: &dyn Fn(&str) -> bool) -> bool {
-        let mut taken = false;
-        for key in [EFFECTS, AUDIT] {
-            let entries = self.fields.get_mut(key).and_then(Value::as_array_mut);
-            for entry in entries.into_iter().flatten() {
-                let promiser = entry.get("owner").and_then(Value::as_str);
-                let readable = match key {
-                    AUDIT => Unrecorded::deserialize(&*entry).is_ok(),
-                    _ => Owed::deserialize(&*entry).is_ok(),
-                };
-                if readable && promiser.is_some_and(is_gone) {
-                    entry["owner"] = owner.into();
-                    if key == AUDIT {
-                        entry["inherited"] = true.into();
-                    }
-                    taken = true;
-                }
-            }
-        }
-        taken
     }
 }
 
