@@ -224,11 +224,6 @@ impl Approval {
         &self.fields
     }
 
-    /// The Slack message that shows the request: channel and `ts`.
-    pub fn message(&self) -> Option<(&str, &str)> {
-        self.text("slackChannel").zip(self.text("slackMessageTs"))
-    }
-
     /// Who decided, once somebody has.
     pub fn decided_by(&self) -> Option<Person> {
         Person::deserialize(self.fields.get("decidedBy")?).ok()
@@ -293,35 +288,9 @@ impl Approval {
         self.fields.insert(key.into(), value);
     }
 
-    /// Notes the Slack message that shows the request, and what it shows.
-    pub fn note_message(&mut self, channel: &str, ts: &str, shown: Digest) {
-        self.put("slackChannel", channel.into());
-        self.put("slackMessageTs", ts.into());
-        self.put("slackMessageDigest", json(&shown));
-    }
-
-    /// Whether a Slack message shows it, be it what it meant before.
-    pub fn is_shown(&self) -> bool {
-        let ts = self.value("slackMessageTs");
-        ts.is_some_and(|ts| !ts.is_null() && ts != "")
-    }
-
-    /// Whether the message is known to show what the request means now.
-    pub fn shows_its_meaning(&self) -> bool {
-        let shown = self.text("slackMessageDigest").and_then(Digest::parse);
-        shown == Some(self.digest())
-    }
-
-    /// Whether the message is known to show something else than the request means now.
-    pub fn shows_something_else(&self) -> bool {
-        self.text("slackMessageDigest").is_some() && !self.shows_its_meaning()
-    }
-
-    /// Forgets the Slack message, because it shows something else than the request by now.
-    pub fn forget_message(&mut self) {
-        for key in ["slackMessageTs", "slackMessageDigest"] {
-            self.fields.shift_remove(key);
-        }
+    /// Takes a field off that no typed one of ours stands for.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.fields.shift_remove(key);
     }
 
     /// Notes that the agent knows the decision; the first time counts.
@@ -367,7 +336,7 @@ impl Approval {
         // Whatever stood there before was not said by who has decided.
         match reason {
             Some(reason) => self.put("reason", reason.into()),
-            None => drop(self.fields.shift_remove("reason")),
+            None => self.remove("reason"),
         }
     }
 

@@ -12,6 +12,7 @@ mod document;
 mod entry;
 mod id;
 mod json;
+mod message;
 mod owed;
 mod policy;
 mod reminder;
