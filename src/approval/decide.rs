@@ -1,126 +1,8 @@
 //! The decision itself: one ballot, one approval, one policy, one clock → one verdict.
 
-use std::collections::HashSet;
-
-use serde::{Deserialize, Serialize};
-
-use super::{
-    Approval, ApprovalId, Digest, Knowledge, LevelRule, Person, Policy, Sent, Status, UserId,
-};
-use crate::clock::{self, Timestamp};
-
-/// What a person chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Choice {
-    Approve,
-    Deny,
-}
-
-impl Choice {
-    /// The word in files, logs and metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Deny => "deny",
-        }
-    }
-
-    /// The status that it asks for.
-    pub fn status(self) -> Status {
-        match self {
-            Self::Approve => Status::Approved,
-            Self::Deny => Status::Denied,
-        }
-    }
-}
-
-/// The person who votes, and what the policy asks about them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Voter {
-    pub person: Person,
-    /// Whether they belong to another workspace (Slack Connect).
-    pub external: bool,
-}
-
-/// Where the outcome can be shown: the message by channel and `ts`, or through `response_url`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Route {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub channel: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ts: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_url: Option<String>,
-}
-
-impl Voter {
-    /// The ballot that they would cast if they approved now.
-    pub fn supposed_approval(&self, approval: &Approval, now: Timestamp) -> Ballot {
-        Ballot {
-            id: approval.id().clone(),
-            choice: Choice::Approve,
-            voter: self.clone(),
-            reason: None,
-            route: Route::default(),
-            seen: None,
-            may_precede_file: false,
-            trigger_id: None,
-            sent: Sent::default(),
-            at: now,
-        }
-    }
-
-    /// Whether an approval of theirs would count now.
-    pub fn may_approve(
-        &self,
-        approval: &Approval,
-        policy: &Policy,
-        known: &Knowledge,
-        now: Timestamp,
-    ) -> bool {
-        let ballot = self.supposed_approval(approval, now);
-        match decide(approval, &ballot, Mandate::Policy(policy, known), now) {
-            Verdict::Decided(_) | Verdict::Counted { .. } => true,
-            Verdict::Lapsed | Verdict::Refused(_) => false,
-        }
-    }
-}
-
-/// One click, as the domain sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Ballot {
-    pub id: ApprovalId,
-    pub choice: Choice,
-    pub voter: Voter,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    pub route: Route,
-    /// What the message showed that was clicked, when it was ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Digest>,
-    /// Whether its file may come after its message, as the RunbookAI agent's does.
-    pub may_precede_file: bool,
-    /// Lets us open one dialog, within seconds.
-    #[serde(skip)]
-    pub trigger_id: Option<String>,
-    /// For the record.
-    #[serde(default)]
-    pub sent: Sent,
-    /// When it reached us.
-    #[serde(serialize_with = "clock::precisely")]
-    pub at: Timestamp,
-}
-
-impl Ballot {
-    /// Whether it denies without the reason that a policy asks for.
-    pub fn is_unexplained(&self, policy: &Policy) -> bool {
-        let reason = self.reason.as_deref().unwrap_or_default();
-        self.choice == Choice::Deny && policy.require_denial_reason && reason.trim().is_empty()
-    }
-}
+use super::policy::{admit, own_request};
+use super::{Approval, Ballot, Choice, Knowledge, Person, Policy, Status, Voter};
+use crate::clock::Timestamp;
 
 /// By whose leave a ballot is cast.
 #[derive(Clone, Copy, Debug)]
@@ -249,46 +131,21 @@ pub fn decide(
     }
 }
 
-/// Whether a person may decide by a rule, as far as that does not depend on the request.
-///
-/// # Errors
-/// Why not. What Slack would have to say and has not is `Unverified`.
-pub fn admit(rule: &LevelRule, voter: &Voter, known: &Knowledge) -> Result<(), Refusal> {
-    let id = voter.person.id.as_str();
-    if voter.external && !rule.allow_external {
-        return Err(Refusal::External);
+impl Voter {
+    /// Whether an approval of theirs would count now.
+    pub fn may_approve(
+        &self,
+        approval: &Approval,
+        policy: &Policy,
+        known: &Knowledge,
+        now: Timestamp,
+    ) -> bool {
+        let ballot = self.supposed_approval(approval, now);
+        match decide(approval, &ballot, Mandate::Policy(policy, known), now) {
+            Verdict::Decided(_) | Verdict::Counted { .. } => true,
+            Verdict::Lapsed | Verdict::Refused(_) => false,
+        }
     }
-    match is_listed(rule, id, known) {
-        Some(true) => {}
-        Some(false) => return Err(Refusal::NotAnApprover),
-        None => return Err(Refusal::Unverified),
-    }
-    match known.guests.get(id) {
-        _ if rule.allow_guests => Ok(()),
-        Some(false) => Ok(()),
-        Some(true) => Err(Refusal::Guest),
-        None => Err(Refusal::Unverified),
-    }
-}
-
-/// Tells whether a person may not approve because they asked for it.
-fn own_request(approval: &Approval, policy: &Policy) -> impl Fn(&str) -> bool {
-    let asked = approval.text("requestedBy").and_then(UserId::parse_mention);
-    let asked = asked.filter(|_| !policy.allow_self_approval);
-    move |id| asked.as_ref().is_some_and(|asked| asked.as_str() == id)
-}
-
-/// Whether a rule lists a person; `None` when a group that might is not known.
-pub fn is_listed(rule: &LevelRule, id: &str, known: &Knowledge) -> Option<bool> {
-    if rule.is_open() || rule.lists(id) {
-        return Some(true);
-    }
-    let mut members = rule.groups.iter().map(|group| known.members.get(group));
-    let is_member = |members: &Vec<String>| members.iter().any(|member| member == id);
-    if members.clone().flatten().any(is_member) {
-        return Some(true);
-    }
-    members.all(|members| members.is_some()).then_some(false)
 }
 
 impl Approval {
@@ -311,25 +168,6 @@ impl Approval {
         true
     }
 
-    /// The different people who have approved what the request means now, and who count, in the
-    /// order of their votes.
-    pub fn supporters(&self, counts: impl Fn(&Voter) -> bool) -> Vec<String> {
-        let mut seen = HashSet::new();
-        let people = self.approvers().filter(counts).map(|voter| voter.person.id);
-        people.filter(|id| seen.insert(id.clone())).collect()
-    }
-
-    /// The people whose approvals a message shows. Slack is not asked for that, so whoever a group
-    /// may list is shown as counted when they voted.
-    pub fn shown_supporters(&self, policy: &Policy) -> Vec<String> {
-        let (rule, nothing) = (policy.rule(self.risk()), Knowledge::default());
-        let is_own = own_request(self, policy);
-        self.supporters(|voter| {
-            let id = voter.person.id.as_str();
-            !is_own(id) && is_listed(rule, id, &nothing) != Some(false)
-        })
-    }
-
     /// Makes a pending approval whose time is over `expired`. `true` when that changed it.
     pub fn expire(&mut self, now: Timestamp) -> bool {
         let over = self.status() == Status::Pending
@@ -347,7 +185,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::{GroupId, Risk};
+    use super::super::{ApprovalId, Digest, GroupId, LevelRule, Risk, Route, Sent, UserId};
     use super::Choice::{Approve, Deny};
     use super::Refusal::{
         External, Guest, NoReason, NotAnApprover, OwnRequest, Unverified, VotedAlready,
@@ -511,25 +349,6 @@ mod tests {
             );
             assert_eq!(verdict, expected, "{story}");
         }
-    }
-
-    #[test]
-    fn those_are_shown_as_supporters_who_count_in_the_order_of_their_votes() {
-        let mut policy = policy();
-        assert_eq!(
-            approval(Risk::High, "BADB").shown_supporters(&policy),
-            ["UB", "UA"]
-        );
-        assert_eq!(
-            approval(Risk::Critical, "ZC").shown_supporters(&policy),
-            ["UC"]
-        );
-        // Of a group's members only Slack knows.
-        policy.levels[Risk::High as usize].groups = GroupId::parse("S1").into_iter().collect();
-        assert_eq!(
-            approval(Risk::High, "BD").shown_supporters(&policy),
-            ["UB", "UD"]
-        );
     }
 
     #[test]

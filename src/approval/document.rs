@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::json::parse_object;
-use super::{ApprovalId, Ballot, Choice, Digest, Person, Risk, Status, Voter};
+use super::{ApprovalId, Person, Risk, Status, Vote};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -44,35 +44,6 @@ const DECIDED: [&str; 15] = [
 /// Why a document is no approval. It is shown to operators and never acted upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage(String);
-
-/// One entry of `decisions`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vote {
-    pub decision: Choice,
-    pub by: Person,
-    /// Whether they belonged to another workspace; absent when not.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub external: bool,
-    pub at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What the message showed that was clicked, as far as it said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Digest>,
-    /// By the server's key: see [`Approval::sign`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signature: Option<String>,
-    /// Whether it is none that a server has taken, as far as that is known.
-    #[serde(skip)]
-    pub distrusted: bool,
-}
-
-impl Vote {
-    /// Whether it is about a request of this meaning. One that saw another does not count.
-    pub fn is_about(&self, meaning: Digest) -> bool {
-        self.seen.is_none_or(|seen| seen == meaning)
-    }
-}
 
 impl Approval {
     /// Reads the document of the approval `id`. Fields that we use must have their documented
@@ -234,33 +205,8 @@ impl Approval {
         &self.votes
     }
 
-    /// The people who have approved so far what the request means now.
-    pub fn approvers(&self) -> impl Iterator<Item = Voter> {
-        let meaning = self.digest();
-        self.votes
-            .iter()
-            .filter(move |vote| {
-                vote.decision == Choice::Approve && vote.is_about(meaning) && !vote.distrusted
-            })
-            .map(|vote| Voter {
-                person: vote.by.clone(),
-                external: vote.external,
-            })
-    }
-
-    /// Records a person's vote.
-    pub(super) fn add_vote(&mut self, ballot: &Ballot, at: Timestamp) {
-        let vote = Vote {
-            decision: ballot.choice,
-            by: ballot.voter.person.clone(),
-            external: ballot.voter.external,
-            at,
-            reason: ballot.reason.clone(),
-            // A click on a message that is not ours is about what stands here now.
-            seen: ballot.seen.or_else(|| Some(self.digest())),
-            signature: None,
-            distrusted: false,
-        };
+    /// Adds a vote.
+    pub(super) fn push_vote(&mut self, vote: Vote) {
         self.append("decisions", &vote);
         self.votes.push(vote);
     }

@@ -4,6 +4,7 @@
 //! An [`Approval`] is its JSON document with the meaning of the known fields beside it. What we
 //! do not know is kept, in place and value, through every rewrite.
 
+mod ballot;
 mod canonical;
 mod command;
 mod decide;
@@ -17,20 +18,21 @@ mod owed;
 mod policy;
 mod reminder;
 mod seal;
+mod vote;
 
+pub use ballot::{Ballot, Choice, Route, Voter};
 pub use command::{CommandLine, Run};
-pub use decide::{
-    Ballot, Choice, Mandate, Refusal, Route, Verdict, Voter, admit, decide, is_listed,
-};
+pub use decide::{Mandate, Refusal, Verdict, decide};
 pub use digest::Digest;
-pub use document::{Approval, Damage, Vote};
+pub use document::{Approval, Damage};
 pub use entry::{Entry, Event, Fingerprint, Origin, Principal, Sent, Station};
 pub use id::ApprovalId;
 pub use json::parse_object;
 pub use owed::{Effect, Owed, Unrecorded};
-pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, is_slack_id};
+pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, admit, is_listed, is_slack_id};
 pub use reminder::OpenLife;
 pub use seal::{Progress, SEED, SignKey, VerifyKey};
+pub use vote::Vote;
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::Risk;
+use super::{Approval, Refusal, Risk, Voter};
 
 /// Whether a text is an id of Slack's that begins with one of these letters: capitals and digits follow.
 pub fn is_slack_id(text: &str, letters: &[char]) -> bool {
@@ -171,6 +171,48 @@ impl Policy {
         };
         self.rule(risk).min_approvals.max(least)
     }
+}
+
+/// Whether a person may decide by a rule, as far as that does not depend on the request.
+///
+/// # Errors
+/// Why not. What Slack would have to say and has not is `Unverified`.
+pub fn admit(rule: &LevelRule, voter: &Voter, known: &Knowledge) -> Result<(), Refusal> {
+    let id = voter.person.id.as_str();
+    if voter.external && !rule.allow_external {
+        return Err(Refusal::External);
+    }
+    match is_listed(rule, id, known) {
+        Some(true) => {}
+        Some(false) => return Err(Refusal::NotAnApprover),
+        None => return Err(Refusal::Unverified),
+    }
+    match known.guests.get(id) {
+        _ if rule.allow_guests => Ok(()),
+        Some(false) => Ok(()),
+        Some(true) => Err(Refusal::Guest),
+        None => Err(Refusal::Unverified),
+    }
+}
+
+/// Whether a rule lists a person; `None` when a group that might is not known.
+pub fn is_listed(rule: &LevelRule, id: &str, known: &Knowledge) -> Option<bool> {
+    if rule.is_open() || rule.lists(id) {
+        return Some(true);
+    }
+    let mut members = rule.groups.iter().map(|group| known.members.get(group));
+    let is_member = |members: &Vec<String>| members.iter().any(|member| member == id);
+    if members.clone().flatten().any(is_member) {
+        return Some(true);
+    }
+    members.all(|members| members.is_some()).then_some(false)
+}
+
+/// Tells whether a person may not approve because they asked for it.
+pub(super) fn own_request(approval: &Approval, policy: &Policy) -> impl Fn(&str) -> bool {
+    let asked = approval.text("requestedBy").and_then(UserId::parse_mention);
+    let asked = asked.filter(|_| !policy.allow_self_approval);
+    move |id| asked.as_ref().is_some_and(|asked| asked.as_str() == id)
 }
 
 #[cfg(test)]
