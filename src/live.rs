@@ -1,6 +1,11 @@
-//! A value that a reload may replace while others use it.
+//! Values that threads share: one that a reload may replace, and those behind a lock.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The value behind `mutex`, also after a thread panicked with it: a panic leaves nothing half-done behind our locks.
+pub fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whoever has asked keeps what they got; whoever asks later gets the new one.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::{process, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +14,7 @@ use signal_hook::low_level::siginfo::Cause;
 
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config;
+use crate::live::hold;
 
 /// Hears signals from now on.
 pub(super) struct Stop {
@@ -125,8 +126,4 @@ impl State {
             Phase::Waiting(_) | Phase::Over(_) => {}
         }
     }
-}
-
-fn hold(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,7 @@ use super::page::{Granter, Wish};
 use super::people::Person;
 pub use super::state::{Failure, Guest, TOKEN, Times};
 use super::state::{Reply, State};
+use crate::live::hold;
 use crate::slack::dialog::INPUT;
 
 /// Slack on a port of its own.
@@ -284,7 +285,7 @@ pub(super) struct Slack {
 impl Slack {
     /// A test that panicked under the lock leaves the state whole, so poisoning means nothing here.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 
     /// The URL of a path here.
@@ -306,7 +307,7 @@ impl Slack {
     /// Passes on what people want; `None` when nobody is there to do it.
     pub(super) fn wish(&self, wish: Wish) -> Option<()> {
         let granter = self.state().granter.clone()?;
-        let mut grant = granter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut grant = hold(&granter);
         grant(wish);
         Some(())
     }

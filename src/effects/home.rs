@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ use super::work::{Task, backoff};
 use super::{Attempt, Effects, HORIZON, Terms};
 use crate::approval::{Approval, UserId, Voter};
 use crate::clock;
+use crate::live::hold;
 use crate::outgoing::CallError;
 use crate::slack::home;
 use crate::store::{Store, StoreError};
@@ -255,7 +256,7 @@ impl Homes {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.0)
     }
 }
 

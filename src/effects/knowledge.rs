@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::approval::{
@@ -10,6 +10,7 @@ use crate::approval::{
     is_listed,
 };
 use crate::clock;
+use crate::live::hold;
 use crate::outgoing::CallError;
 use crate::slack::api::Client;
 
@@ -133,7 +134,7 @@ impl Learned {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 }
 

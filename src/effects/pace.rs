@@ -3,8 +3,10 @@
 //! Source: <https://docs.slack.dev/apis/web-api/rate-limits>
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::live::hold;
 
 /// One post a second in the long run.
 const SPACING: Duration = Duration::from_secs(1);
@@ -18,21 +20,21 @@ pub(super) struct Pace(Mutex<HashMap<String, Instant>>);
 impl Pace {
     /// Whether a channel has had its fill, so that one more would have to wait.
     pub(super) fn is_spent(&self, channel: &str, now: Instant) -> bool {
-        let channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let channels = hold(&self.0);
         let worn_off = channels.get(channel);
         worn_off.is_some_and(|worn_off| *worn_off + SPACING > now + SPACING * BURST)
     }
 
     /// Counts what was posted by another one's leave.
     pub(super) fn charge(&self, channel: &str, now: Instant) {
-        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = hold(&self.0);
         let worn_off = channels.entry(channel.to_owned()).or_insert(now);
         *worn_off = now.max(*worn_off) + SPACING;
     }
 
     /// Takes leave to post now, or says how long to wait before asking again.
     pub(super) fn take(&self, channel: &str, now: Instant) -> Option<Duration> {
-        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = hold(&self.0);
         channels.retain(|_, worn_off| *worn_off > now);
         let worn_off = channels.entry(channel.to_owned()).or_insert(now);
         let next = *worn_off + SPACING;

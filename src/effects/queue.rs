@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::work::Task;
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
+use crate::live::hold;
 
 /// How many private words and answers may wait. Beyond that the newest is dropped: they are a
 /// courtesy, and a Slack that hangs must not fill the memory.
@@ -235,7 +236,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 }
 

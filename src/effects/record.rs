@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::Effects;
 use crate::approval::{ApprovalId, Entry, Event, Fingerprint};
 use crate::clock;
 use crate::complaint::reason;
+use crate::live::hold;
 use crate::metrics::{self, Counter};
 use crate::store::{Caution, Store, StoreError};
 
@@ -157,7 +158,7 @@ impl Ledger {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 }
 

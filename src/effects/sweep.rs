@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::record::record;
 use super::{Effects, Terms};
 use crate::approval::{ApprovalId, Ballot, Status};
 use crate::clock;
+use crate::live::hold;
 use crate::metrics::{self, Counter};
 use crate::slack::notice::Notice;
 use crate::store::{Caution, Chore, Deferred, MessagePath, StoreError, adopt, expire, remind};
@@ -265,7 +266,7 @@ pub(super) struct Mark<'a> {
 impl<'a> Mark<'a> {
     /// `None` when it is marked already.
     fn set(names: &'a Mutex<HashSet<String>>, name: &'a str) -> Option<Self> {
-        let mut marked = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marked = hold(names);
         let fresh = marked.insert(name.to_owned());
         // One that is made here goes here, with the mark that it does not own.
         fresh.then(|| Self { names, name })
@@ -274,7 +275,7 @@ impl<'a> Mark<'a> {
 
 impl Drop for Mark<'_> {
     fn drop(&mut self) {
-        let mut marked = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marked = hold(self.names);
         marked.remove(self.name);
     }
 }

@@ -1,7 +1,6 @@
 //! Votes that need Slack's word first, and the dialog that asks for a reason. Both are a person's
 //! waiting, so they are tried once and at once, never by a worker, and by threads of their own.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,6 +12,7 @@ use super::work::Task;
 use super::{Attempt, Effects, Terms, WORD_HORIZON};
 use crate::approval::{Approval, Ballot, Voter};
 use crate::clock;
+use crate::live::hold;
 use crate::outgoing::CallError;
 use crate::slack::dialog::{Subject, ask_why};
 use crate::slack::notice::Notice;
@@ -43,7 +43,7 @@ impl Effects {
 
     /// Has a thread ask Slack what a ballot needs, unless one is about to.
     pub(super) fn weigh_soon(&self, deferred: &Deferred) {
-        let mut weighed = self.weighed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut weighed = hold(&self.weighed);
         if weighed.insert(deferred.name().to_owned()) {
             let task = Task::Weigh(Box::new(deferred.clone()));
             self.asking.push(Job::new(task, WORD_HORIZON));

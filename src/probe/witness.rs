@@ -1,7 +1,7 @@
 //! The certificate of a server that is asked, or of a pair that will be served: which are good, when
 //! they end, and in words for people why one is not taken.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,6 +17,7 @@ use rustls::{
 use crate::certificate::validity;
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
+use crate::live::hold;
 
 /// Which certificates are good.
 #[derive(Clone, Debug)]
@@ -76,7 +77,7 @@ impl Witness {
 
     /// When the certificate that was seen ends.
     pub(super) fn ends(&self) -> Option<Timestamp> {
-        *self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+        *hold(&self.ends)
     }
 
     /// A certificate that is given itself needs no other to sign it.
@@ -145,7 +146,7 @@ impl ServerCertVerifier for Witness {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let ends = validity(end_entity).map(|(_, ends)| ends);
-        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+        *hold(&self.ends) = ends;
         if let Some(pinned) = self.pinned(end_entity, now) {
             return pinned.map(|()| ServerCertVerified::assertion());
         }

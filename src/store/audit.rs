@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base16ct::lower;
@@ -21,6 +21,7 @@ use super::{Caution, StoreError, audit_trail, durable, lock, watch};
 use crate::approval::Entry;
 use crate::clock::Timestamp;
 use crate::complaint::reason;
+use crate::live::hold;
 
 /// The file that is added to.
 pub(super) const NAME: &str = "approvals.jsonl";
@@ -137,7 +138,7 @@ impl AuditLog {
     /// # Errors
     /// They may stand there or not.
     pub(super) fn append(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError> {
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = hold(&self.tail);
         let lock = self.locks.hold(LOCK)?;
         // What fails leaves the file's end unknown.
         let known = tail.take();

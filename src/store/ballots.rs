@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Map, Value};
 
@@ -13,6 +13,7 @@ use super::durable;
 use super::{Deferred, Durability};
 use crate::approval::{Ballot, SignKey, VerifyKey};
 use crate::clock::Age;
+use crate::live::hold;
 
 /// Of a ballot's document, by the server's key.
 const SIGNATURE: &str = "signature";
@@ -76,9 +77,7 @@ impl Ballots {
 
     /// Whether a ballot is yet to be dealt with.
     pub(super) fn is_kept(&self, name: &str) -> bool {
-        let settled = self.settled.lock();
-        let settled = settled.unwrap_or_else(PoisonError::into_inner);
-        !settled.contains(name) && self.folder.join(name).exists()
+        !hold(&self.settled).contains(name) && self.folder.join(name).exists()
     }
 
     /// The ballots of a process, and those of dead ones, which are its own from now on. With a key,
@@ -89,11 +88,7 @@ impl Ballots {
         own: &str,
         is_dead: &dyn Fn(&str) -> bool,
     ) -> io::Result<Vec<Deferred>> {
-        let settled = self
-            .settled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let settled = hold(&self.settled).clone();
         let names = self
             .names()?
             .into_iter()
@@ -144,7 +139,7 @@ impl Ballots {
 
     /// Leaves a ballot alone for good that no server has kept.
     fn refuse(&self, name: &str, why: &str) {
-        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = hold(&self.settled);
         if settled.insert(name.to_owned()) {
             log::error!(file = name, reason = why; "A click that waits does not count");
         }
@@ -160,15 +155,12 @@ impl Ballots {
     pub(super) fn settle(&self, name: &str) {
         self.ages().remove(name);
         if std::fs::remove_file(self.folder.join(name)).is_err() {
-            self.settled
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(name.to_owned());
+            hold(&self.settled).insert(name.to_owned());
         }
     }
 
     fn ages(&self) -> MutexGuard<'_, HashMap<String, Age>> {
-        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.ages)
     }
 
     fn names(&self) -> io::Result<Vec<String>> {

@@ -19,14 +19,14 @@ use super::recorded::Recorded;
 use super::runbookai::{Answers, Ready};
 use super::{
     Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
-    StoreError, Updated, durable, hold, io_error, watch,
+    StoreError, Updated, durable, io_error, watch,
 };
 use crate::approval::{
     Approval, ApprovalId, Ballot, Entry, Fingerprint, Progress, SignKey, Station, Status,
 };
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
-use crate::live::Live;
+use crate::live::{Live, hold};
 
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use base16ct::lower;
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Novelty, durable};
 use crate::clock::{self, Timestamp};
 use crate::complaint::reason;
+use crate::live::hold;
 
 /// How long an event is remembered. Slack delivers it again for about an hour.
 const KEEP: Duration = Duration::from_secs(2 * 3600);
@@ -55,7 +56,7 @@ impl Events {
 
     /// Removes old ones, if that has not been done lately.
     pub(super) fn sweep(&self, now: Timestamp) {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = hold(&self.due);
         let tick = clock::tick();
         if due.is_some_and(|due| tick < due) {
             return;

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::ballots::Ballots;
 use super::lock::{self, Guard, Locks};
-use super::{StoreError, durable, hold, io_error, runbookai};
+use super::{StoreError, durable, io_error, runbookai};
+use crate::live::hold;
 
 /// A name of its own in the directory at a path, and word that it lives.
 pub(super) struct Home {

@@ -2,9 +2,10 @@
 //! write, and any write of this process does that on the way.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::approval::{Approval, ApprovalId, Fingerprint};
+use crate::live::hold;
 
 /// By approval, until it is struck off.
 #[derive(Default)]
@@ -64,7 +65,7 @@ impl Recorded {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<ApprovalId, Lines>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.0)
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use super::{Durability, durable};
 use crate::approval::{Approval, ApprovalId, Damage, Status};
 use crate::clock::Timestamp;
 use crate::complaint::reason;
+use crate::live::hold;
 
 /// How long the agent waits for an answer, from `createdAt`.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
@@ -194,7 +195,7 @@ impl Answers {
     }
 
     fn late(&self) -> MutexGuard<'_, Vec<ApprovalId>> {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.late)
     }
 }
 

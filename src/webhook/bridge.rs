@@ -15,12 +15,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{FORM, JSON, Refusal, Request, Response};
 use crate::clock;
+use crate::live::hold;
 
 /// Answers a request. It may panic: the worker survives and answers 500.
 pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
@@ -163,8 +164,7 @@ impl Bridge {
     /// Lets the workers finish what they have, until the deadline.
     pub fn stop(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::Release);
-        let workers =
-            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let workers = std::mem::take(&mut *hold(&self.workers));
         for worker in workers {
             while !worker.is_finished() && clock::tick() < deadline {
                 self.server.unblock();
@@ -193,9 +193,7 @@ impl Bridge {
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        hold(&self.connections)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::tls::Tls;
 use super::{Refusal, Webhook};
 use crate::clock;
 use crate::complaint::reason;
+use crate::live::hold;
 
 /// Stack of a connection's thread, in bytes: a handshake fits many times, and so does the reading of a
 /// file that is nested as deeply as JSON may be, which a health check comes to.
@@ -232,10 +233,7 @@ impl Shared {
     /// Tells the operator, though not each time.
     fn complain(&self, what: &str, error: &io::Error) {
         let now = clock::tick();
-        let mut last = self
-            .complained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = hold(&self.complained);
         if last.is_none_or(|last| now.duration_since(last) >= COMPLAINT) {
             *last = Some(now);
             log::warn!(reason:% = reason(error); "{what}");

@@ -1,12 +1,12 @@
 //! `POST /slack/events`: the challenge, and events, each handled once.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::PoisonError;
 
 use serde_json::json;
 
 use super::{JSON, Refusal, Request, Response, Webhook};
 use crate::approval::{Person, UserId};
+use crate::live::hold;
 use crate::metrics::{self, Counter};
 use crate::slack::event::{Delivery, Event};
 use crate::slack::interaction::Actor;
@@ -105,7 +105,7 @@ impl Webhook {
     /// Whether nobody has handled an event. The id decides, not Slack's retry header: a retry may be
     /// the first to arrive.
     fn meet(&self, event_id: &str, event: &Event) -> Novelty {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = hold(&self.seen);
         let here = seen.meet(event_id);
         drop(seen);
         match (here, event) {

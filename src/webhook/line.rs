@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::net::RecvFlags;
 
 use crate::clock;
+use crate::live::hold;
 
 /// How often the reaper looks.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -162,7 +163,7 @@ impl Line {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 }
 
@@ -325,7 +326,7 @@ impl Lines {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 }
 

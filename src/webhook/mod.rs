@@ -29,14 +29,14 @@ pub use health::Network;
 pub use limits::Limits;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 
 use crate::clock;
 use crate::effects::Effects;
-use crate::live::Live;
+use crate::live::{Live, hold};
 use crate::metrics::{self, Counter};
 use crate::slack::signature::{SignedBody, SigningSecret};
 use edge::Door;
@@ -204,7 +204,7 @@ impl Webhook {
     fn admit<'a>(&self, access: &Access, request: &'a Request) -> Result<SignedBody<'a>, Refusal> {
         gate::admit(&access.secrets, request).map_err(|forged| {
             metrics::count(Counter::SignatureFailures);
-            let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reports = hold(&self.reports);
             reports.report(&forged, request);
             Refusal::Signature
         })

@@ -10,7 +10,7 @@ pub use access::{Base, BotToken, DEFAULT_BASE, TokenKind};
 pub use answer::{Identity, Introduction, Names, Posted, hint, is_about_credentials};
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::message::Message;
 use crate::approval::{GroupId, UserId};
 use crate::clock;
+use crate::live::hold;
 use crate::metrics::{self, Counter};
 use crate::outgoing::{Body, CALL, CallError, Caller};
 use answer::{Nothing, verdict};
@@ -90,10 +91,7 @@ impl Client {
 
     /// How the last call went: `ok`, or what went wrong.
     pub fn last_result(&self) -> Option<String> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        hold(&self.last).clone()
     }
 
     /// `chat.postMessage`: shows a message in a channel, given by id or name.
@@ -325,7 +323,7 @@ impl Client {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Limit, Instant>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.held)
     }
 
     fn respond(&self, response_url: &str, body: &Value) -> Result<(), CallError> {
@@ -363,7 +361,7 @@ impl Client {
         let word = result
             .as_ref()
             .map_or_else(ToString::to_string, |_| "ok".to_owned());
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+        *hold(&self.last) = Some(word);
         result
     }
 }
