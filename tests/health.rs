@@ -493,7 +493,7 @@ fn the_readme_tells_of_each_number_in_the_words_of_the_number_itself() {
 #[test]
 fn a_server_among_very_many_files_is_well_before_it_has_counted_them() {
     /// More than are read within the time for which an answer waits for them.
-    const FILES: usize = 20_000;
+    const FILES: usize = 40_000;
     let dir = Scratch::new();
     for number in 0..FILES {
         let id = format!("apr-{number}");
