@@ -592,6 +592,35 @@ fn signals_reach_the_command_once_it_runs() {
 }
 
 #[test]
+fn a_signal_too_late_to_keep_the_command_from_being_run_is_the_commands() {
+    // It comes while the claim is being written.
+    let Some(traced) = tampering("fsync:signal=TERM:when=1") else {
+        return;
+    };
+    let scene = Scene::new();
+    let sleeping = || scene.run(&["sleep", "60"]);
+    let killed = sleeping().start();
+    scene.shown();
+    killed.wait_until_asleep();
+    killed.signal(Signal::STOP);
+    let approved = Client::new(["approve", "apr-1"]).dir(&scene.dir);
+    assert_eq!(approved.slack(&scene.slack).finish().status, Some(0));
+    killed.kill();
+    let ran = sleeping().wrapper(traced).finish();
+    assert_eq!(ran.status, Some(143), "{ran:?}");
+    assert_eq!(scene.stored()["exitCode"], 143);
+}
+
+#[test]
+fn who_was_started_to_ignore_the_end_of_children_knows_how_the_command_ended() {
+    let scene = Scene::new();
+    let ignoring = ["env", "--ignore-signal=CHLD"];
+    let ran = scene.approved(scene.run(&["sh", "-c", "exit 7"]).wrapper(ignoring));
+    assert_eq!((ran.status, &*ran.stderr), (Some(7), ""), "{ran:?}");
+    assert_eq!(scene.stored()["exitCode"], 7);
+}
+
+#[test]
 fn levels_that_need_nobody_are_run_at_once_and_without_slack() {
     let scene = Scene::new();
     let ran = || {

@@ -90,7 +90,7 @@ fn executed(approval: &Approval, run: Run<'_>) -> Error {
 /// How a command ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// With this code; 128 and the number of a signal that ended it.
+    /// With this code; 128 and the number of a signal that ended it; 255 when nobody can tell.
     With(u8),
     /// It could not be started, and this is why.
     NotStarted(String),
@@ -190,6 +190,10 @@ fn run(command: &CommandLine, started: &mut dyn FnMut(Option<Pid>)) -> Ended {
                     .unwrap_or(u8::MAX),
             )
         }
-        Err(error) => not_started(error),
+        // It ran, and somebody else was told how it went.
+        Err(error) => {
+            log::warn!(reason:% = crate::complaint::reason(&error); "Cannot learn how the command ended");
+            Ended::With(u8::MAX)
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::{process, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
@@ -30,8 +30,8 @@ struct State {
 
 /// Whose the signals are.
 enum Phase {
-    /// Ours. How many have asked us to stop.
-    Waiting(u32),
+    /// Ours. The one that has asked us to stop.
+    Waiting(Option<Signal>),
     /// The command's, which is about to start.
     Starting(Vec<Signal>),
     /// The command's.
@@ -54,11 +54,13 @@ impl Stop {
         let (told, teller) = UnixStream::pair()?;
         let state = Arc::new(Mutex::new(State {
             teller,
-            phase: Phase::Waiting(0),
+            phase: Phase::Waiting(None),
         }));
         let mut heard = vec![SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
         // What we were started to ignore the command ignores, too.
         heard.retain(|signal| !config::ignores(*signal));
+        // Not told to anybody: who ignores it, as we may have been started to, is not told how a command has ended.
+        heard.push(SIGCHLD);
         let mut signals = SignalsInfo::<WithOrigin>::new(heard)?;
         let hearing = Arc::clone(&state);
         thread::Builder::new()
@@ -78,9 +80,14 @@ impl Stop {
         self.told.as_fd()
     }
 
-    /// From now on signals are kept for the command.
+    /// From now on signals are kept for the command, and so is one that came too late to keep it from being run.
     pub(super) fn keep(&self) {
-        hold(&self.state).phase = Phase::Starting(Vec::new());
+        let mut state = hold(&self.state);
+        let kept = match state.phase {
+            Phase::Waiting(asked) => asked.into_iter().collect(),
+            _ => Vec::new(),
+        };
+        state.phase = Phase::Starting(kept);
     }
 
     /// From now on signals are this process's; `None` when it has ended.
@@ -104,11 +111,13 @@ impl Stop {
 
 impl State {
     fn take(&mut self, signal: Signal, cause: Cause) {
+        if signal == Signal::CHILD {
+            return;
+        }
         let stops = ![Signal::USR1, Signal::USR2].contains(&signal);
         match &mut self.phase {
             Phase::Waiting(asked) if stops => {
-                *asked += 1;
-                if *asked > 1 {
+                if asked.replace(signal).is_some() {
                     // Whoever insists does not want to wait for Slack to hear of it.
                     process::exit(128 + signal.as_raw());
                 }
