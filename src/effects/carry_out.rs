@@ -104,7 +104,14 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
     }) else {
         return Attempt::Done(None);
     };
-    let called = call(terms, &approval, &owed);
+    let called = match call(terms, &approval, &owed) {
+        Err(error @ (CallError::Limited(_) | CallError::Failed(_)))
+            if clock::now().since(owed.since) > HORIZON =>
+        {
+            Err(CallError::Refused(format!("{error}, for a day")))
+        }
+        called => called,
+    };
     metrics::count(Counter::Effects {
         effect: effect.word(),
         result: match &called {
@@ -113,14 +120,12 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
             Err(CallError::Limited(_) | CallError::Failed(_)) => "retried",
         },
     });
-    match called {
-        Ok(outcome) => note_down(store, terms, id, Note { owed, outcome }),
-        Err(CallError::Refused(why)) => give_up(store, terms, id, owed, why),
-        Err(error) if clock::now().since(owed.since) > HORIZON => {
-            give_up(store, terms, id, owed, format!("{error}, for a day"))
-        }
-        Err(error) => Attempt::again(&error),
-    }
+    let outcome = match called {
+        Ok(outcome) => outcome,
+        Err(CallError::Refused(why)) => Outcome::GivenUp(why),
+        Err(error) => return Attempt::again(&error),
+    };
+    note_down(store, terms, id, Note { owed, outcome })
 }
 
 /// Gives up showing a request, in whose name it is owed: it ends `cancelled`, for nobody can see it.
@@ -149,18 +154,13 @@ fn own(approval: &Approval, owner: &str, effect: Effect) -> Option<Owed> {
         .find(|owed| owed.effect == effect && owed.owner == owner)
 }
 
-fn give_up(store: &dyn Store, terms: &Terms, id: &ApprovalId, owed: Owed, why: String) -> Attempt {
-    let outcome = Outcome::GivenUp(why.clone());
-    match note_down(store, terms, id, Note { owed, outcome }) {
-        Attempt::Done(_) => Attempt::Refused(why),
-        other => other,
-    }
-}
-
 /// Writes down what became of something owed, so that it is not done again.
 pub fn note_down(store: &dyn Store, terms: &Terms, id: &ApprovalId, note: Note) -> Attempt {
+    let mut ended = None;
     let updated = store.update(id, &mut |approval| {
+        let before = approval.status();
         write_down(approval, &note.owed, &note.outcome, store, terms);
+        ended = Some(approval.status()).filter(|status| *status != before);
         match note.outcome {
             // A message that is updated twice is the same.
             Outcome::Updated(_) | Outcome::Retired | Outcome::Unneeded => Edit::Strike,
@@ -171,10 +171,18 @@ pub fn note_down(store: &dyn Store, terms: &Terms, id: &ApprovalId, note: Note) 
         }
     });
     match updated {
-        Ok(updated) => Attempt::Done(updated.map(|updated| Box::new(updated.approval))),
+        Ok(updated) => {
+            if let Some(status) = ended.map(Status::word) {
+                metrics::count(Counter::Decisions { status });
+            }
+            match note.outcome {
+                Outcome::GivenUp(why) => Attempt::Refused(why),
+                _ => Attempt::Done(updated.map(|updated| Box::new(updated.approval))),
+            }
+        }
         Err(error) => {
             let effect = note.owed.effect.word();
-            log::warn!(approvalId:% = id, effect, reason:% = error; "Done, and that cannot be noted");
+            log::warn!(approvalId:% = id, effect, reason:% = error; "What an attempt has come to cannot be noted");
             Attempt::NotNoted(Box::new(note))
         }
     }

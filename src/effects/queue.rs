@@ -24,17 +24,27 @@ pub(super) struct Job {
     /// that is a courtesy.
     destination: Option<String>,
     pub(super) attempts: u32,
-    /// Not tried again after this.
-    end: Instant,
+    /// Not tried again after this. What an approval owes has no end here: it stands in the file, and says itself since
+    /// when.
+    end: Option<Instant>,
 }
 
 impl Job {
+    /// To be tried for so long.
     pub(super) fn new(task: Task, horizon: Duration) -> Self {
+        Self {
+            end: Some(clock::tick() + horizon),
+            ..Self::owed(task)
+        }
+    }
+
+    /// To be tried until it is done.
+    pub(super) fn owed(task: Task) -> Self {
         Self {
             task,
             destination: None,
             attempts: 0,
-            end: clock::tick() + horizon,
+            end: None,
         }
     }
 
@@ -155,7 +165,7 @@ impl Queue {
     /// Puts a job back for later, unless its time is over.
     pub(super) fn again(&self, job: Job, pause: Duration) {
         let due = clock::tick() + pause;
-        if due > job.end {
+        if job.end.is_some_and(|end| due > end) {
             self.finish(&job);
             return;
         }

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{iter, slice, thread};
 
 use super::Effects;
 use crate::approval::{ApprovalId, Entry, Event, Fingerprint};
@@ -239,29 +240,15 @@ impl Effects {
     pub(super) fn keep_record(&self) {
         let (mut failures, mut unstruck) = (0, Unstruck::default());
         while let Some(batch) = self.ledger.next(unstruck.patience()) {
-            let mut failure = None;
-            // One click after the other leaves moments between, and the next one would find the disk busy.
-            let is_quiet = batch.approvals.is_empty();
-            for (entry, caution) in batch.notes {
-                if let Err(error) = self.store.record(std::slice::from_ref(&entry), caution) {
-                    failure = Some(error);
-                    self.ledger.state().notes.push((entry, Caution::Again));
+            let ids: Vec<_> = batch.approvals.iter().map(|(id, _)| id.clone()).collect();
+            let recorded = catch_unwind(AssertUnwindSafe(|| self.work_off(batch, &mut unstruck)));
+            let Ok(failure) = recorded else {
+                log::error!("Recording panicked; this is a bug");
+                for id in ids {
+                    self.ledger.rest(id);
                 }
-            }
-            let (recorded, undone) = add_to_log(&*self.store, &batch.approvals);
-            for one in recorded {
-                unstruck.add(one);
-            }
-            failure = self.try_again(undone).or(failure);
-            while unstruck.len() > MOST_UNSTRUCK
-                || is_quiet && !self.clicks.any() && !self.ledger.is_due()
-            {
-                let turn = unstruck.turn();
-                if turn.is_empty() {
-                    break;
-                }
-                failure = self.try_again(strike(&*self.store, &turn)).or(failure);
-            }
+                continue;
+            };
             let Some(error) = failure else {
                 failures = 0;
                 continue;
@@ -284,6 +271,41 @@ impl Effects {
                 return;
             }
         }
+    }
+
+    /// Records a batch, and strikes off the lists what can be now. Why that is not all done.
+    fn work_off(&self, batch: Batch, unstruck: &mut Unstruck) -> Option<StoreError> {
+        // One click after the other leaves moments between, and the next one would find the disk busy.
+        let is_quiet = batch.approvals.is_empty();
+        let mut failure = self.record_notes(batch.notes).err();
+        let (recorded, undone) = add_to_log(&*self.store, &batch.approvals);
+        for one in recorded {
+            unstruck.add(one);
+        }
+        failure = self.try_again(undone).or(failure);
+        while unstruck.len() > MOST_UNSTRUCK
+            || is_quiet && !self.clicks.any() && !self.ledger.is_due()
+        {
+            let turn = unstruck.turn();
+            if turn.is_empty() {
+                break;
+            }
+            failure = self.try_again(strike(&*self.store, &turn)).or(failure);
+        }
+        failure
+    }
+
+    /// Adds them in their order; those that could not be added go before all that comes later.
+    fn record_notes(&self, notes: Vec<(Entry, Caution)>) -> Result<(), StoreError> {
+        let mut notes = notes.into_iter();
+        while let Some((entry, caution)) = notes.next() {
+            if let Err(error) = self.store.record(slice::from_ref(&entry), caution) {
+                let left = iter::once((entry, Caution::Again)).chain(notes);
+                self.ledger.state().notes.splice(..0, left);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Has done again what is undone. Why others have to wait for that, if they have to.

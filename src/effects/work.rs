@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Effects;
 use super::carry_out::{Attempt, Note, carry_out, note_down, refused, undone};
 use super::queue::{Job, Queue};
 use super::tell::Way;
-use super::{Effects, HORIZON};
 use crate::approval::{Approval, ApprovalId, Ballot, Effect, Status};
 use crate::clock;
 use crate::outgoing::{CallError, Url};
@@ -72,7 +72,7 @@ impl Effects {
                 }
             };
             let task = Task::Owed(approval.id().clone(), owed.effect);
-            queue.push(Job::new(task, HORIZON * 2).to(destination));
+            queue.push(Job::owed(task).to(destination));
         }
     }
 
@@ -133,21 +133,17 @@ impl Effects {
         match &mut job.task {
             Task::Owed(id, effect) => {
                 let attempt = carry_out(&*self.store, &self.terms(), id, *effect);
-                match &attempt {
-                    Attempt::Refused(reason) => {
-                        log::error!(approvalId:% = id, reason:%; "{}", refused(*effect));
-                    }
-                    Attempt::Again { why, .. } => {
-                        log::warn!(approvalId:% = id, reason:% = why; "{}, trying again", undone(*effect));
-                    }
-                    Attempt::Done(_) | Attempt::NotNoted(_) => {}
-                }
+                say_if_undone(&attempt, id, *effect);
                 attempt
             }
-            Task::Note(id, _, note) => match note.take() {
-                Some(note) => note_down(&*self.store, &self.terms(), id, *note),
-                None => Attempt::Done(None),
-            },
+            Task::Note(id, effect, note) => {
+                let Some(note) = note.take() else {
+                    return Attempt::Done(None);
+                };
+                let attempt = note_down(&*self.store, &self.terms(), id, *note);
+                say_if_undone(&attempt, id, *effect);
+                attempt
+            }
             Task::Weigh(deferred) => self.weigh(deferred),
             Task::AskWhy { ballot, view } => self.open_dialog(ballot, view),
             Task::Identify => self.identify(),
@@ -222,6 +218,18 @@ impl Effects {
                 Attempt::again(&error)
             }
         }
+    }
+}
+
+fn say_if_undone(attempt: &Attempt, id: &ApprovalId, effect: Effect) {
+    match attempt {
+        Attempt::Refused(reason) => {
+            log::error!(approvalId:% = id, reason:%; "{}", refused(effect));
+        }
+        Attempt::Again { why, .. } => {
+            log::warn!(approvalId:% = id, reason:% = why; "{}, trying again", undone(effect));
+        }
+        Attempt::Done(_) | Attempt::NotNoted(_) => {}
     }
 }
 
