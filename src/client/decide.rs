@@ -6,7 +6,7 @@ use crate::approval::{
     Approval, ApprovalId, Ballot, Choice, Mandate, Person, Refusal, Route, Sent, Verdict, Voter,
 };
 use crate::clock;
-use crate::store::{commit, withdraw};
+use crate::store::{Durability, commit, withdraw};
 
 /// What became of it.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Decided {
 /// finality hold.
 ///
 /// # Errors
-/// `Missing`, or `Store`; nothing was decided then.
+/// `Missing`, or `Store`; nothing was decided then. `System` when it was, and a power cut may undo it.
 pub fn decide_from_terminal(
     desk: &Desk<'_>,
     id: &ApprovalId,
@@ -48,10 +48,16 @@ pub fn decide_from_terminal(
     let Some(recorded) = recorded else {
         return Ok(Decided::Before(Box::new(read(desk, id)?)));
     };
-    let approval = Box::new(recorded.approval().clone());
-    Ok(match recorded.verdict() {
-        Verdict::Refused(Refusal::Final { .. }) => Decided::Before(approval),
-        _ => Decided::Now(approval),
+    let (approval, verdict, durability) = recorded.into_parts();
+    if let Durability::Unsynced(error) = durability {
+        return Err(Error::System {
+            what: "make the decision durable, which stands",
+            error,
+        });
+    }
+    Ok(match verdict {
+        Verdict::Refused(Refusal::Final { .. }) => Decided::Before(Box::new(approval)),
+        _ => Decided::Now(Box::new(approval)),
     })
 }
 

@@ -38,7 +38,7 @@ pub fn wait(
     limit: Option<Duration>,
     tick: &mut dyn FnMut(&Approval),
 ) -> Result<Waited, Error> {
-    let deadline = limit.map(|limit| clock::tick() + limit);
+    let deadline = limit.and_then(|limit| clock::tick().checked_add(limit));
     // It is followed before it is read for the first time, so that nothing falls between the two.
     let mut follower = desk.store.follow(id);
     let mut damaged: Option<Instant> = None;
@@ -68,7 +68,8 @@ pub fn wait(
             }
             Err(Error::Store(StoreError::Damaged { id, damage })) => {
                 let since = *damaged.get_or_insert_with(clock::tick);
-                if since.elapsed() > MENDING {
+                let is_over = left.is_some_and(|left| left.is_zero());
+                if is_over || clock::tick().duration_since(since) > MENDING {
                     return Err(Error::Store(StoreError::Damaged { id, damage }));
                 }
                 nap = BUSY;
@@ -91,7 +92,7 @@ pub fn wait(
 /// Notes in the request that the agent knows the decision.
 ///
 /// # Errors
-/// It is not noted, or will not survive a power cut.
+/// It is not noted. What is may not survive a power cut.
 pub fn note_agent(desk: &Desk<'_>, id: &ApprovalId) -> Result<(), Error> {
     desk.store.update(id, &mut |approval| {
         let known = approval.text("agentNotifiedAt").is_some();

@@ -75,7 +75,7 @@ impl Link {
     fn after(line: &[u8], before: u64) -> Self {
         let numbered = serde_json::from_slice::<Numbered>(line);
         Self {
-            seq: numbered.map_or(before + 1, |numbered| numbered.seq),
+            seq: numbered.map_or(before.saturating_add(1), |numbered| numbered.seq),
             hash: Sha256::digest(line).into(),
         }
     }
@@ -242,7 +242,8 @@ impl AuditLog {
             file.sync_all()?;
         }
         let link = match last {
-            Some(line) => Link::after(&line, 0),
+            // The note is of this line, unless whoever added it was killed before.
+            Some(line) => Link::after(&line, self.noted().seq.saturating_sub(1)),
             None => self.find_link()?,
         };
         Tail::at(file, link)
@@ -251,10 +252,7 @@ impl AuditLog {
     /// The end of the chain in the files that were put away, by us or by others, or as it was noted when they have
     /// been taken away since, or packed.
     fn find_link(&self) -> io::Result<Link> {
-        // Who may write it need not be allowed to read it, and nothing is lost with it as long as the files are there.
-        let noted = durable::read(&self.folder.join(LOCK)).ok().flatten();
-        let noted = noted.and_then(|(note, _)| Link::of_note(&note));
-        let mut newest = noted.unwrap_or(Link::NONE);
+        let mut newest = self.noted();
         for path in audit_trail::put_away(&self.folder)? {
             if let (Some(line), _) = last_line(&mut File::open(path)?)? {
                 let link = Link::after(&line, 0);
@@ -262,6 +260,14 @@ impl AuditLog {
             }
         }
         Ok(newest)
+    }
+
+    /// The end of the chain as it was noted last, or its beginning.
+    fn noted(&self) -> Link {
+        // Who may write it need not be allowed to read it, and nothing is lost with it as long as the files are there.
+        let noted = durable::read(&self.folder.join(LOCK)).ok().flatten();
+        let noted = noted.and_then(|(note, _)| Link::of_note(&note));
+        noted.unwrap_or(Link::NONE)
     }
 }
 
@@ -309,7 +315,10 @@ fn last_line(file: &mut File) -> io::Result<(Option<Vec<u8>>, u64)> {
 
 /// One line, without its end.
 fn line(before: Link, body: &str) -> String {
-    let (seq, prev) = (before.seq + 1, lower::encode_string(&before.hash));
+    let (seq, prev) = (
+        before.seq.saturating_add(1),
+        lower::encode_string(&before.hash),
+    );
     format!("{{\"seq\":{seq},\"prev\":\"{prev}\",{body}")
 }
 

@@ -216,7 +216,7 @@ impl Chain {
         };
         let seq = match place {
             Some(Ok(place)) => place.seq,
-            _ => self.last + 1,
+            _ => self.last.saturating_add(1),
         };
         self.first = if self.lines == 0 { seq } else { self.first };
         self.last = seq;
@@ -240,7 +240,7 @@ impl Chain {
             _ if place.prev != self.head => {
                 Some("its prev is not the SHA-256 of the line before it: that was changed, or one between them is missing".into())
             }
-            (_, seq) if seq != last + 1 => Some(format!("its seq is {seq}, after {last}")),
+            (_, seq) if last.checked_add(1) != Some(seq) => Some(format!("its seq is {seq}, after {last}")),
             _ => None,
         }
     }

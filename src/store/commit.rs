@@ -30,6 +30,10 @@ impl Recorded {
     pub fn durability(&self) -> &Durability {
         &self.durability
     }
+
+    pub fn into_parts(self) -> (Approval, Verdict, Durability) {
+        (self.approval, self.verdict, self.durability)
+    }
 }
 
 /// How messages can be changed.

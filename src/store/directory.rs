@@ -101,8 +101,12 @@ impl Directory {
     /// # Errors
     /// It cannot be made.
     pub fn make(path: &Path) -> Result<(), StoreError> {
+        let missing = path.ancestors().take_while(|folder| !folder.exists());
+        let missing: Vec<&Path> = missing.collect();
         let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
-        made.map_err(io_error("make the pending directory"))
+        made.map_err(io_error("make the pending directory"))?;
+        let synced = missing.into_iter().try_for_each(durable::sync_name);
+        synced.map_err(io_error("make the pending directory durable"))
     }
 
     fn at(site: &Site, keep_decided: Duration) -> Result<Self, StoreError> {

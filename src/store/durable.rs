@@ -224,11 +224,23 @@ pub(super) fn ensure_folder(path: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => {
-            if let (Ok(()), Some(folder)) = (&made, path.parent()) {
-                give_to_owner_of(folder, path);
-            }
-            made
+            made?;
+            let Some(folder) = path.parent() else {
+                return Ok(());
+            };
+            give_to_owner_of(folder, path);
+            sync_name(path)
         }
+    }
+}
+
+/// Makes the name of a new folder survive a power cut, and with it what will be kept there.
+pub(super) fn sync_name(path: &Path) -> io::Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    match File::open(above.unwrap_or(Path::new("."))) {
+        // Who may make a folder there need not be allowed to read it.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        above => above?.sync_all(),
     }
 }
 
