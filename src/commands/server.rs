@@ -61,9 +61,9 @@ impl<'a> Server<'a> {
         mut settings: WebhookSettings,
         happened: &Sender<Event>,
     ) -> Result<Self, Complaint> {
+        let watch = settings.tls.clone().map(PairWatch::new);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
         let tls = tls.map(Arc::new);
-        let watch = settings.tls.clone().map(PairWatch::new);
         let scrapers = settings.metrics.as_ref().map_or(0, |_| SCRAPERS);
         fit_descriptors(
             &mut settings.workers,

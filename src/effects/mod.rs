@@ -133,7 +133,10 @@ impl Effects {
 
     /// From now on decides and calls by these terms.
     pub fn reload(&self, terms: Terms) {
-        if !terms.slack.has_token_of(&self.terms().slack) {
+        let before = self.terms();
+        if terms.slack.has_token_of(&before.slack) {
+            terms.slack.succeed(&before.slack);
+        } else {
             // Another workspace may have other groups, and other people at home.
             self.learned.forget();
             self.identity.replace(None);

@@ -26,7 +26,7 @@ use crate::live::hold;
 /// Answers a request. It may panic: the worker survives and answers 500.
 pub type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 
-/// Called when the workers can no longer be reached, which nothing but a restart mends.
+/// Called when a worker ends that was to go on, or none can be reached any more: nothing but a restart mends that.
 pub type OnFailure = Arc<dyn Fn() + Send + Sync>;
 
 /// How long a worker may take. Waiting for a lock and for the disk stays far below.
@@ -104,8 +104,8 @@ impl Bridge {
             let on_failure = Arc::clone(&on_failure);
             let worker = thread::Builder::new().name(format!("worker-{number}"));
             threads.push(worker.spawn(move || {
-                work(&server, &stopping, &handler);
-                if !stopping.load(Ordering::Acquire) {
+                let ended = catch_unwind(AssertUnwindSafe(|| work(&server, &stopping, &handler)));
+                if ended.is_err() || !stopping.load(Ordering::Acquire) {
                     on_failure();
                 }
             })?);

@@ -184,7 +184,7 @@ pub struct PairWatch {
 type Stamps = [Option<(u64, i64, i64, u64)>; 2];
 
 impl PairWatch {
-    /// Watches the files of a pair that was just loaded.
+    /// Watches the files of a pair that is about to be loaded: what replaces them meanwhile is a change.
     pub fn new(paths: PairPaths) -> Self {
         let stamps = stamps(&paths);
         Self {

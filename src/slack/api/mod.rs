@@ -84,6 +84,13 @@ impl Client {
         self.token == other.token
     }
 
+    /// Goes on where another one ends that has the same token: what Slack wants to be left alone with, and how the
+    /// last call went.
+    pub fn succeed(&self, other: &Self) {
+        self.held().clone_from(&other.held());
+        hold(&self.last).clone_from(&hold(&other.last));
+    }
+
     /// Whether a `response_url` may be called; see [`Base::admits`].
     pub fn admits(&self, response_url: &str) -> bool {
         self.base.admits(response_url)
