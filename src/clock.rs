@@ -1,6 +1,7 @@
 //! The only caller of the system clock, and the one type for a point in time.
 //!
-//! Files carry RFC 3339 in UTC with whole seconds, as in `2024-01-15T15:30:45Z`. What others
+//! Approvals carry RFC 3339 in UTC with whole seconds, as in `2024-01-15T15:30:45Z`, and what is measured from carries
+//! milliseconds: see [`precisely`]. What others
 //! write may carry fractions and a numeric offset; both are understood.
 
 use std::fmt;
@@ -74,6 +75,9 @@ impl Timestamp {
             return None;
         }
         let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+        if hours > 23 || minutes > 59 {
+            return None;
+        }
         let shift = Duration::from_secs(hours * 3600 + minutes * 60);
         let local = utc(&format!("{local}Z"))?;
         match offset.as_bytes().first()? {
@@ -207,6 +211,8 @@ mod tests {
             "2024-01-15",
             "2024-01-15T15:30:45",
             "2024-01-15T15:30:45+2:00",
+            "2024-01-15T15:30:45+24:00",
+            "2024-01-15T15:30:45-02:60",
             "é+00:00",
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");

@@ -481,6 +481,9 @@ fn what_slack_limits_is_left_alone_by_everybody_and_nothing_else_is() {
     slack.fail_method("chat.update", patience, Times::Next(1));
     server.interact(&Click::approve("apr-1").payload());
     server.wait_for_log("rate limited", SOON);
+    // A reload is no excuse.
+    server.signal(Signal::HUP);
+    server.wait_for_log("Configuration reloaded", SOON);
     for id in &ids[1..] {
         server.interact(&Click::approve(id).payload());
     }

@@ -86,7 +86,7 @@ pub fn decide(
             at: approval.decided_at(),
         });
     }
-    if approval.expires_at().is_some_and(|expiry| expiry <= now) {
+    if approval.is_over(now) {
         return Verdict::Lapsed;
     }
     if ballot.seen.is_some_and(|seen| seen != approval.digest()) {
@@ -170,8 +170,7 @@ impl Approval {
 
     /// Makes a pending approval whose time is over `expired`. `true` when that changed it.
     pub fn expire(&mut self, now: Timestamp) -> bool {
-        let over = self.status() == Status::Pending
-            && self.expires_at().is_some_and(|expiry| expiry <= now);
+        let over = self.status() == Status::Pending && self.is_over(now);
         if over {
             self.finish(Status::Expired, None, None, now);
         }

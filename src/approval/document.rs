@@ -159,6 +159,11 @@ impl Approval {
         self.expires_at
     }
 
+    /// Whether its time is over, decided or not.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expiry| expiry <= now)
+    }
+
     /// When it was asked, as far as whoever asked has said so in a way that can be read.
     pub fn requested_at(&self) -> Option<Timestamp> {
         self.text("requestedAt").and_then(Timestamp::parse)

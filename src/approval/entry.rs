@@ -40,7 +40,7 @@ pub struct Entry {
     /// The reason that a person gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it was refused.
+    /// Why it was refused, or a command not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

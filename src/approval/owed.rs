@@ -90,6 +90,17 @@ impl Approval {
             .filter_map(|entry| Owed::deserialize(entry).ok())
     }
 
+    /// Whether one of that kind is owed, by anybody.
+    pub fn owes_effect(&self, effect: Effect) -> bool {
+        self.owed().any(|owed| owed.effect == effect)
+    }
+
+    /// The first one of that kind that this process owes.
+    pub fn owed_by(&self, owner: &str, effect: Effect) -> Option<Owed> {
+        self.owed()
+            .find(|owed| owed.effect == effect && owed.owner == owner)
+    }
+
     /// What the audit log is yet to tell, in order.
     pub fn unrecorded(&self) -> impl Iterator<Item = Unrecorded> {
         self.entries(AUDIT)

@@ -33,9 +33,8 @@ impl Approval {
         let seconds = ts.split('.').next().and_then(|text| text.parse().ok());
         // What stands behind the point is left out, so it was posted within the second after that.
         let posted = seconds.map(|seconds| Timestamp::from_unix(seconds) + Duration::from_secs(1));
-        let asked = self.text("requestedAt").and_then(Timestamp::parse);
         Some(OpenLife {
-            since: posted.max(asked)?,
+            since: posted.max(self.requested_at())?,
             until: self.expires_at()?,
         })
     }

@@ -194,11 +194,7 @@ impl Desk<'_> {
                 Effect::NotifyAgent => self.terms.callbacks.secret.is_some(),
                 _ => self.terms.slack.has_token(),
             };
-            let owed = |approval: &Approval| {
-                let owner = self.store.owner();
-                let mut owed = approval.owed();
-                owed.any(|owed| owed.effect == effect && owed.owner == owner)
-            };
+            let owed = |approval: &Approval| approval.owed_by(self.store.owner(), effect).is_some();
             let mut owing = able && owed(approval);
             // One turn for each message, and one more for what has changed meanwhile.
             for _ in 0..3 {

@@ -90,13 +90,9 @@ fn find(store: &dyn Store, scope: Scope) -> Result<Listing, StoreError> {
     }
     found
         .approvals
-        .sort_by_cached_key(|approval| (Reverse(asked(approval)), approval.id().clone()));
+        .sort_by_cached_key(|approval| (Reverse(approval.requested_at()), approval.id().clone()));
     found.unreadable.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(found)
-}
-
-fn asked(approval: &Approval) -> Option<Timestamp> {
-    approval.text("requestedAt").and_then(Timestamp::parse)
 }
 
 fn table(terminal: &Terminal, scope: Scope, listing: &Listing) -> String {
@@ -134,7 +130,7 @@ fn unreadable(name: &str, damage: &Damage) -> String {
 }
 
 fn row(approval: &Approval, scope: Scope, now: Timestamp) -> Vec<Cell> {
-    let age = asked(approval).map(|at| brief(now.since(at)));
+    let age = approval.requested_at().map(|at| brief(now.since(at)));
     let expires = match approval.expires_at() {
         _ if approval.status() != Status::Pending => "-".to_owned(),
         None => "never".to_owned(),

@@ -1,4 +1,4 @@
-//! The commands: each is thin, parses nothing, and prints its result.
+//! The commands: each is thin, and prints its result. Options come to it parsed.
 
 mod audit;
 mod completion;

@@ -11,7 +11,7 @@ use super::{print, terminal, withdraw};
 use crate::approval::{Approval, ApprovalId, Status, parse_object};
 use crate::cli::Parsed;
 use crate::client::{self, Asked, Desk, Origin, Posting, Waited};
-use crate::clock::{self, Timestamp};
+use crate::clock;
 use crate::complaint::{Complaint, Exit, reason};
 use crate::config::{self, Environment, Reach, text};
 use crate::outgoing::Url;
@@ -144,10 +144,7 @@ pub(super) fn compose(
     let asked = std::mem::take(fields);
     let approval = Approval::ask(&id, asked, now, Some(expiry))
         .map_err(|damage| Complaint::usage(format!("this is no request: {damage}")))?;
-    if approval
-        .expires_at()
-        .is_some_and(|expiry: Timestamp| expiry <= now)
-    {
+    if approval.is_over(now) {
         return Err(Complaint::usage(
             "this is no request: its expiresAt is over",
         ));

@@ -123,9 +123,10 @@ impl<'a> Sheet<'a> {
     }
 
     fn status(&mut self) {
-        let over = self.approval.expires_at().is_some_and(|at| at <= self.now);
         match self.approval.status() {
-            Status::Pending if over => self.line("Status", "pending, but its time is over"),
+            Status::Pending if self.approval.is_over(self.now) => {
+                self.line("Status", "pending, but its time is over");
+            }
             _ => self.line("Status", &outcome(self.approval)),
         }
     }

@@ -97,9 +97,7 @@ pub fn carry_out(store: &dyn Store, terms: &Terms, id: &ApprovalId, effect: Effe
         }
     };
     let Some((approval, owed)) = approval.and_then(|approval| {
-        let mut owed = approval.owed();
-        let ours = owed.find(|owed| owed.effect == effect && owed.owner == store.owner());
-        drop(owed);
+        let ours = approval.owed_by(store.owner(), effect);
         ours.map(|ours| (approval, ours))
     }) else {
         return Attempt::Done(None);
@@ -139,19 +137,13 @@ pub fn give_up_posting(
     why: &str,
 ) -> Result<Option<Approval>, StoreError> {
     let updated = store.update(id, &mut |approval| {
-        let owed = own(approval, store.owner(), Effect::PostMessage);
+        let owed = approval.owed_by(store.owner(), Effect::PostMessage);
         let Some(owed) = owed else { return Edit::Keep };
         let outcome = Outcome::GivenUp(why.to_owned());
         write_down(approval, &owed, &outcome, store, terms);
         Edit::Write
     })?;
     Ok(updated.map(|updated| updated.approval))
-}
-
-fn own(approval: &Approval, owner: &str, effect: Effect) -> Option<Owed> {
-    approval
-        .owed()
-        .find(|owed| owed.effect == effect && owed.owner == owner)
 }
 
 /// Writes down what became of something owed, so that it is not done again.
@@ -273,9 +265,7 @@ fn own_message<'a>(approval: &'a Approval, owed: &Owed) -> Option<(&'a str, &'a 
 /// Reminds in the request's thread, as long as somebody can still decide it there.
 fn remind(terms: &Terms, approval: &Approval) -> Result<Outcome, CallError> {
     let now = clock::now();
-    let over = approval.expires_at().is_some_and(|expiry| expiry <= now);
-    let open = approval.status() == Status::Pending && !over;
-    if !open {
+    if approval.status() != Status::Pending || approval.is_over(now) {
         return Ok(Outcome::Unneeded);
     }
     // It may have been posted anew since the reminder came due.

@@ -86,7 +86,7 @@ impl Effects {
                 metrics::count(Counter::Decisions {
                     status: status.word(),
                 });
-                tell_decision(*status, ballot);
+                tell_decision(ballot);
             }
             Verdict::Counted { approvals, needed } => {
                 log::info!(approvalId:% = ballot.id, approvals, needed;
@@ -189,12 +189,11 @@ fn received(ballot: &Ballot, operation: Option<&str>) {
 }
 
 /// The documented lines of a decision.
-fn tell_decision(status: Status, ballot: &Ballot) {
+fn tell_decision(ballot: &Ballot) {
     let verb = match ballot.choice {
         Choice::Approve => "granted",
         Choice::Deny => "denied",
     };
-    debug_assert_eq!(status, ballot.choice.status());
     let (username, id) = (&ballot.voter.person.username, &ballot.id);
     match &ballot.reason {
         Some(reason) => {

@@ -155,7 +155,7 @@ impl Effects {
 pub(super) fn pending(store: &dyn Store) -> Result<Vec<Approval>, StoreError> {
     let now = clock::now();
     let mut approvals = store.pending()?;
-    approvals.retain(|approval| approval.expires_at().is_none_or(|expiry| expiry > now));
+    approvals.retain(|approval| !approval.is_over(now));
     approvals.sort_by_cached_key(|approval| {
         let id = approval.id().clone();
         (Reverse(approval.requested_at()), id)

@@ -187,10 +187,8 @@ pub fn adopt(
 ) -> Result<Option<Approval>, StoreError> {
     change(store, id, &mut |approval| {
         let now = clock::now();
-        let over = approval.expires_at().is_some_and(|expiry| expiry <= now);
-        let promised = approval
-            .owed()
-            .any(|owed| owed.effect == Effect::PostMessage);
+        let promised = approval.owes_effect(Effect::PostMessage);
+        let over = approval.is_over(now);
         if approval.status() != Status::Pending || over || approval.is_shown() || promised {
             return false;
         }
@@ -291,9 +289,7 @@ pub fn approve_by_policy(store: &dyn Store, approval: &mut Approval) {
 
 /// Makes the approval owe the update of its message, unless somebody owes it already.
 pub fn owe_update(approval: &mut Approval, owner: &str) {
-    let owed = approval
-        .owed()
-        .any(|owed| owed.effect == Effect::UpdateMessage);
+    let owed = approval.owes_effect(Effect::UpdateMessage);
     if let (false, Some(route)) = (owed, own_message(approval)) {
         owe(approval, Effect::UpdateMessage, route, owner);
     }
@@ -321,9 +317,7 @@ fn owe_consequences(
     owner: &str,
 ) {
     // While it is yet to be shown, whoever shows it shows it as it is then.
-    let unseen = approval
-        .owed()
-        .any(|owed| owed.effect == Effect::PostMessage);
+    let unseen = approval.owes_effect(Effect::PostMessage);
     let routes = routes(approval, ballot, path);
     if routes.is_empty() && !unseen {
         log::debug!(approvalId:% = approval.id(); "No way to update this approval's message");

@@ -22,7 +22,7 @@ pub(crate) struct Head {
 /// Where a head ends in what has arrived: behind the first empty line.
 ///
 /// # Errors
-/// `Malformed` as soon as a line ends in anything but CRLF.
+/// `Malformed` as soon as there is a NUL, or a line ends in anything but CRLF.
 pub(crate) fn end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
     for found in memchr2_iter(b'\n', 0, &bytes[seen..]) {
         let line = &bytes[..seen + found];
