@@ -68,7 +68,12 @@ fn options() -> String {
     };
     let mut table = String::from("| command | |\n|---|---|\n");
     for command in COMMANDS {
-        let _ = writeln!(table, "| `{}` | {} |", usage(command), command.summary);
+        let _ = writeln!(
+            table,
+            "| `{}` | {} |",
+            usage(command).replace('|', "\\|"),
+            command.summary
+        );
     }
     table += "\n| option | of | default | or | |\n|---|---|---|---|---|\n";
     for (left, right, commands) in rows {

@@ -345,7 +345,7 @@ pub const COMMANDS: &[Command] = &[
                 that may answer in its place counts as well, and all of it takes no longer than --timeout.\n\
                 A server that speaks HTTPS is asked so. Its certificate must be signed by who is trusted, and not\n\
                 be over; asked at 127.0.0.1 it may be for any name, or for that of webhook.publicUrl where the\n\
-                configuration has it.",
+                configuration has it. The configuration is not read with --url.",
         options: &[
             Opt::new("--port", "PORT", "the server's port")
                 .default("3000")
@@ -642,7 +642,7 @@ const TOKEN_VARIABLE: Variable = Variable {
 };
 const CHANNEL_VARIABLE: Variable = Variable {
     name: "SLACK_DEFAULT_CHANNEL",
-    help: "the channel of requests that name none",
+    help: "the channel for messages, and for requests without approvalChannel",
 };
 const API_VARIABLE: Variable = Variable {
     name: "SLACK_API_URL",

@@ -1,6 +1,7 @@
 //! What `runbook health` needs to know. It runs where the server's secrets are not, so nothing else of
 //! the configuration is looked at.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,8 +74,9 @@ pub fn health(parsed: &Parsed, environment: &Environment) -> Result<HealthSettin
             let url = Url::parse(&text).ok_or_else(|| {
                 Complaint::usage("--url is no http or https URL, or has a user in it")
             })?;
-            let name = url.host().to_owned();
-            (Place::Url(url), Some(name))
+            // This machine has no certificate for itself: see the documentation of the command.
+            let name = (!is_loopback(url.host())).then(|| url.host().to_owned());
+            (Place::Url(url), name)
         }
         None => (here(&sources)?, public_name(&sources)?),
     };
@@ -95,6 +97,12 @@ pub fn health(parsed: &Parsed, environment: &Environment) -> Result<HealthSettin
         max_pending: number("--max-pending")?.map(u64::from),
         cert_days: number("--cert-days")?.map(i64::from),
     })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address = address.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 const PUBLIC_URL: &str = "webhook.publicUrl";

@@ -16,7 +16,7 @@ pub const KEYS: &[Key] = &[
     key(
         "incident.slack.enabled",
         "true",
-        "whether Runbook uses Slack at all",
+        "false: the server never calls Slack, though clicks count; who asks posts all the same",
     ),
     key(
         "incident.slack.botToken",
@@ -36,7 +36,7 @@ pub const KEYS: &[Key] = &[
     key(
         "incident.slack.approvalChannel",
         "",
-        "the channel for requests, if it is another one",
+        "the channel for requests, before SLACK_DEFAULT_CHANNEL, if it is another one",
     ).example("C0123ABCDEF"),
     key(
         "incident.slack.appId",
