@@ -74,7 +74,7 @@ pub fn health(parsed: &Parsed, environment: &Environment) -> Result<HealthSettin
             let url = Url::parse(&text).ok_or_else(|| {
                 Complaint::usage("--url is no http or https URL, or has a user in it")
             })?;
-            // This machine has no certificate for itself: see the documentation of the command.
+            // No public certificate is for an address of loopback.
             let name = (!is_loopback(url.host())).then(|| url.host().to_owned());
             (Place::Url(url), name)
         }
