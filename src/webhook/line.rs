@@ -283,19 +283,16 @@ impl Lines {
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
-        let (now, mut leaving) = (clock::tick(), 0);
-        table.lines.retain(|_, line| {
+        let now = clock::tick();
+        for line in table.lines.values() {
             let mut state = line.state();
-            let end = line.last_chance(&state, now);
-            match end {
-                Some(end) => state.end_by(end),
-                None => drop(line.socket.shutdown(Shutdown::Both)),
+            let chance = line.last_chance(&state, now);
+            if chance.is_none() {
+                // Reading alone: its thread may hold a request that it has not begun to look at.
+                let _ = line.socket.shutdown(Shutdown::Read);
             }
-            leaving += usize::from(end.is_none());
-            end.is_some()
-        });
-        table.leaving += leaving;
-        self.changed.notify_all();
+            state.end_by(chance.unwrap_or(now + FAREWELL));
+        }
     }
 
     /// Says that nobody is taken in any more.
