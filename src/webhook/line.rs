@@ -218,8 +218,9 @@ struct Table {
 
 impl Lines {
     /// Takes a connection in. At the cap, one whose client has not sent a complete request has to
-    /// go: of whoever has most of them, the one that has waited longest. So nobody who comes back
-    /// again and again can turn over the connections of others. `None` when all are being answered.
+    /// go: of whoever has most of them, one that has its answer, or the one that has waited longest. So
+    /// nobody who comes back again and again can turn over the connections of others. `None` when all
+    /// are being answered.
     pub(super) fn add(&self, line: &Arc<Line>, cap: usize) -> Option<u64> {
         let mut table = self.table();
         if table.lines.len() >= cap && !table.evict() {
@@ -349,20 +350,23 @@ impl Table {
             .iter()
             .filter_map(|(number, line)| {
                 let state = line.state();
-                state
-                    .phase
-                    .is_waiting()
-                    .then_some((line.party, state.waiting_since, *number))
+                let answered = state.phase == Phase::Draining;
+                state.phase.is_waiting().then_some((
+                    line.party,
+                    !answered,
+                    state.waiting_since,
+                    *number,
+                ))
             })
             .collect();
         let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        for (party, _, _) in &waiting {
+        for (party, ..) in &waiting {
             *held.entry(*party).or_default() += 1;
         }
-        let first = waiting
-            .iter()
-            .min_by_key(|(party, since, number)| (Reverse(held[party]), *since, *number));
-        let Some((_, _, number)) = first else {
+        let first = waiting.iter().min_by_key(|(party, asks, since, number)| {
+            (Reverse(held[party]), *asks, *since, *number)
+        });
+        let Some((.., number)) = first else {
             return false;
         };
         if let Some(line) = self.lines.remove(number) {

@@ -2,7 +2,7 @@
 //! system that has nothing left to give. Real clicks get through, quickly.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -103,6 +103,21 @@ fn at_the_cap_the_longest_waiting_connection_makes_room() {
         assert!(!ended(&mut crowd[15]), "the last to come may stay");
         drop(crowd);
     }
+}
+
+#[test]
+fn one_that_has_its_last_answer_makes_room_before_one_that_may_still_ask() {
+    let config = "webhook: {limits: {connections: 2}}";
+    let site = Site::with(Port::Plain, |builder| builder.config(config));
+    let mut staying = site.send(HEALTH);
+    assert_eq!(staying.status("GET"), 200);
+    let mut answered = site.send(HEALTH.replace("Host", "Connection: close\r\nHost"));
+    assert_eq!(answered.status("GET"), 200);
+    // The server has said all that it has to say, and waits for this side to hang up.
+    assert_eq!(answered.0.read_to_end(&mut Vec::new()).unwrap(), 0);
+    assert_eq!(site.send(HEALTH).status("GET"), 200);
+    staying.say(HEALTH);
+    assert_eq!(staying.status("GET"), 200);
 }
 
 #[test]
