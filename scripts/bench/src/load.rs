@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -165,6 +165,8 @@ fn drive(clients: &mut [Client], plan: &Plan) -> Tally {
                 tally.micros.push(u32::try_from(took).unwrap_or(u32::MAX));
                 *tally.statuses.entry(answer.status).or_default() += 1;
                 if answer.is_last {
+                    // The server is to have room for the next one. It has hung up, so this side may find that done.
+                    let _ = client.stream.socket().shutdown(Shutdown::Both);
                     *client = Client::connect(client.port, client.config.take());
                     let data = epoll::EventData::new_u64(index as u64);
                     epoll::add(&poll, client.stream.socket(), data, epoll::EventFlags::IN)
