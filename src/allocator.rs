@@ -5,7 +5,7 @@
 //! (`scripts/bench/run --only durable_clicks`). Several threads share a shelf, by where their stack is. Whoever finds it
 //! taken goes to the C library instead of waiting, so no thread ever holds up another one here.
 //!
-//! The only file with unsafe code.
+//! One of two files with unsafe code; `copy` is the other.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

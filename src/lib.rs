@@ -29,6 +29,8 @@ pub mod clock;
 pub mod commands;
 pub mod complaint;
 pub mod config;
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod copy;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod effects;
