@@ -28,8 +28,9 @@ const STRIKERS: usize = 4;
 const SHARE: usize = 4;
 /// How many approvals are struck off at once, before it is looked again whether a click comes.
 const TURN: usize = 16;
-/// How many may wait for that while clicks come: what a crash leaves is looked for in the log by whoever comes after us.
-const MOST_UNSTRUCK: usize = 4096;
+/// How many may wait for that while clicks come. What a crash leaves of them is looked for in the log by whoever comes
+/// after us, which takes a millisecond each beside the clicks.
+const MOST_UNSTRUCK: usize = 16384;
 /// How long an approval that owes something else is left to the write that settles that.
 const SETTLING: Duration = Duration::from_secs(2);
 /// The first pause after a failure; each further one adds as much.
