@@ -24,12 +24,12 @@ pub enum Verdict {
     /// It came too late: the approval takes the status `expired`.
     Lapsed,
     /// It changes nothing.
-    Refused(Refusal),
+    Refused(Objection),
 }
 
 /// Why a ballot changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Objection {
     /// The approval is final already.
     Final {
         status: Status,
@@ -54,7 +54,7 @@ pub enum Refusal {
     VotedAlready { approvals: usize, needed: usize },
 }
 
-impl Refusal {
+impl Objection {
     /// Its words in logs.
     pub fn word(&self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ pub fn decide(
 ) -> Verdict {
     let voter = &ballot.voter;
     if approval.status() != Status::Pending {
-        return Verdict::Refused(Refusal::Final {
+        return Verdict::Refused(Objection::Final {
             status: approval.status(),
             by: approval.decided_by(),
             at: approval.decided_at(),
@@ -90,7 +90,7 @@ pub fn decide(
         return Verdict::Lapsed;
     }
     if ballot.seen.is_some_and(|seen| seen != approval.digest()) {
-        return Verdict::Refused(Refusal::Changed);
+        return Verdict::Refused(Objection::Changed);
     }
     let Mandate::Policy(policy, known) = mandate else {
         return Verdict::Decided(ballot.choice.status());
@@ -99,34 +99,34 @@ pub fn decide(
     match admit(rule, voter, known) {
         // Whoever may yet turn out to be allowed is asked for the reason at once: Slack opens a
         // dialog only within seconds.
-        Ok(()) | Err(Refusal::Unverified) if ballot.is_unexplained(policy) => {
-            return Verdict::Refused(Refusal::NoReason);
+        Ok(()) | Err(Objection::Unverified) if ballot.is_unexplained(policy) => {
+            return Verdict::Refused(Objection::NoReason);
         }
         Ok(()) => {}
-        Err(refusal) => return Verdict::Refused(refusal),
+        Err(objection) => return Verdict::Refused(objection),
     }
     if ballot.choice == Choice::Deny {
         return Verdict::Decided(Status::Denied);
     }
     let is_own = own_request(approval, policy);
     if is_own(&voter.person.id) {
-        return Verdict::Refused(Refusal::OwnRequest);
+        return Verdict::Refused(Objection::OwnRequest);
     }
     let needed = policy.approvals_needed(approval.risk());
     // Votes count by the policy of now, not of when they were cast.
-    let people = |counts: fn(Result<(), Refusal>) -> bool| {
+    let people = |counts: fn(Result<(), Objection>) -> bool| {
         approval.supporters(|other| !is_own(&other.person.id) && counts(admit(rule, other, known)))
     };
     let sure = people(|admitted| admitted.is_ok());
-    let perhaps = people(|admitted| matches!(admitted, Ok(()) | Err(Refusal::Unverified)));
+    let perhaps = people(|admitted| matches!(admitted, Ok(()) | Err(Objection::Unverified)));
     let has_voted = sure.contains(&voter.person.id);
     let with_this =
         |people: &[String]| people.len() + usize::from(!people.contains(&voter.person.id));
     match with_this(&sure) {
         approvals if approvals >= needed => Verdict::Decided(Status::Approved),
         // Kept, it would show as the last one that is needed, and decide nothing.
-        _ if with_this(&perhaps) >= needed => Verdict::Refused(Refusal::Unverified),
-        approvals if has_voted => Verdict::Refused(Refusal::VotedAlready { approvals, needed }),
+        _ if with_this(&perhaps) >= needed => Verdict::Refused(Objection::Unverified),
+        approvals if has_voted => Verdict::Refused(Objection::VotedAlready { approvals, needed }),
         approvals => Verdict::Counted { approvals, needed },
     }
 }
@@ -186,7 +186,7 @@ mod tests {
 
     use super::super::{ApprovalId, Digest, GroupId, LevelRule, Risk, Route, Sent, UserId};
     use super::Choice::{Approve, Deny};
-    use super::Refusal::{
+    use super::Objection::{
         External, Guest, NoReason, NotAnApprover, OwnRequest, Unverified, VotedAlready,
     };
     use super::Verdict::{Counted, Decided, Lapsed, Refused};
@@ -372,7 +372,7 @@ mod tests {
                     Mandate::Policy(&policy(), &Knowledge::default()),
                     after(at),
                 );
-                let expected = Refused(Refusal::Final {
+                let expected = Refused(Objection::Final {
                     status,
                     by: Some(person("UB")),
                     at: Some(after(7_000)),
@@ -541,12 +541,12 @@ mod tests {
             let mandate = Mandate::Policy(&policy, &said);
             let unseen = decide(&document, &changed, mandate, asked());
             assert!(
-                before.is_some() && unseen == Refused(Refusal::Changed),
+                before.is_some() && unseen == Refused(Objection::Changed),
                 "{story}"
             );
             document.finish(Status::Approved, Some(&person("UB")), None, after(1));
             let over = verdict(2, &document);
-            assert!(matches!(over, Refused(Refusal::Final { .. })), "{story}");
+            assert!(matches!(over, Refused(Objection::Final { .. })), "{story}");
         }
     }
 

@@ -22,7 +22,7 @@ mod vote;
 
 pub use ballot::{Ballot, Choice, Route, Voter};
 pub use command::{CommandLine, Run};
-pub use decide::{Mandate, Refusal, Verdict, decide};
+pub use decide::{Mandate, Objection, Verdict, decide};
 pub use digest::Digest;
 pub use document::{Approval, Damage};
 pub use entry::{Entry, Event, Fingerprint, Origin, Principal, Sent, Station};

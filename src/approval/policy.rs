@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::{Approval, Refusal, Risk, Voter};
+use super::{Approval, Objection, Risk, Voter};
 
 /// Whether a text is an id of Slack's that begins with one of these letters: capitals and digits follow.
 pub fn is_slack_id(text: &str, letters: &[char]) -> bool {
@@ -177,21 +177,21 @@ impl Policy {
 ///
 /// # Errors
 /// Why not. What Slack would have to say and has not is `Unverified`.
-pub fn admit(rule: &LevelRule, voter: &Voter, known: &Knowledge) -> Result<(), Refusal> {
+pub fn admit(rule: &LevelRule, voter: &Voter, known: &Knowledge) -> Result<(), Objection> {
     let id = voter.person.id.as_str();
     if voter.external && !rule.allow_external {
-        return Err(Refusal::External);
+        return Err(Objection::External);
     }
     match is_listed(rule, id, known) {
         Some(true) => {}
-        Some(false) => return Err(Refusal::NotAnApprover),
-        None => return Err(Refusal::Unverified),
+        Some(false) => return Err(Objection::NotAnApprover),
+        None => return Err(Objection::Unverified),
     }
     match known.guests.get(id) {
         _ if rule.allow_guests => Ok(()),
         Some(false) => Ok(()),
-        Some(true) => Err(Refusal::Guest),
-        None => Err(Refusal::Unverified),
+        Some(true) => Err(Objection::Guest),
+        None => Err(Objection::Unverified),
     }
 }
 

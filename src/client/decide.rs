@@ -3,7 +3,7 @@
 use super::wait::read;
 use super::{Desk, Error, PATH};
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Choice, Mandate, Person, Refusal, Route, Sent, Verdict, Voter,
+    Approval, ApprovalId, Ballot, Choice, Mandate, Objection, Person, Route, Sent, Verdict, Voter,
 };
 use crate::clock;
 use crate::store::{Durability, commit, withdraw};
@@ -56,7 +56,7 @@ pub fn decide_from_terminal(
         });
     }
     Ok(match verdict {
-        Verdict::Refused(Refusal::Final { .. }) => Decided::Before(Box::new(approval)),
+        Verdict::Refused(Objection::Final { .. }) => Decided::Before(Box::new(approval)),
         _ => Decided::Now(Box::new(approval)),
     })
 }

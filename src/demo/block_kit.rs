@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::approval::{
-        Approval, ApprovalId, GroupId, LevelRule, Policy, Refusal, Route, Status, UserId,
+        Approval, ApprovalId, GroupId, LevelRule, Objection, Policy, Route, Status, UserId,
     };
     use crate::slack::dialog::{Subject, ask_why};
     use crate::slack::message::{Asking, Message, Occasion};
@@ -272,7 +272,7 @@ mod tests {
             };
             let dialog = ask_why(&subject, Some(pending.operation()));
             assert_eq!(check_view("modal", &dialog), Ok(()), "{piece:?}");
-            let late = Refusal::Final {
+            let late = Objection::Final {
                 status: Status::Denied,
                 by: pending.decided_by(),
                 at: None,

@@ -8,7 +8,7 @@ use super::people::PEOPLE;
 use super::stand_in::StandIn;
 use super::template::extend;
 use crate::approval::{
-    Approval, ApprovalId, GroupId, LevelRule, Person, Policy, Refusal, Route, Status, UserId,
+    Approval, ApprovalId, GroupId, LevelRule, Objection, Person, Policy, Route, Status, UserId,
 };
 use crate::clock;
 use crate::slack::dialog::{Subject, ask_why};
@@ -159,8 +159,8 @@ fn approval(whole: &Value, changes: &Value, plan: &Value) -> Option<Approval> {
 fn words() -> Vec<Sample> {
     let id = "apr-abc123";
     let (approvals, needed, at) = (1, 2, Some(clock::now()));
-    let voted = Refusal::VotedAlready { approvals, needed };
-    let late = Refusal::Final {
+    let voted = Objection::VotedAlready { approvals, needed };
+    let late = Objection::Final {
         status: Status::Denied,
         by: Some(Person {
             id: PEOPLE[0].id.into(),
@@ -174,13 +174,13 @@ fn words() -> Vec<Sample> {
         ("voted already", Notice::Refused(&voted)),
         ("too late", Notice::Refused(&late)),
         ("expired", Notice::Expired { at }),
-        ("no approver", Notice::Refused(&Refusal::NotAnApprover)),
-        ("from outside", Notice::Refused(&Refusal::External)),
-        ("a guest", Notice::Refused(&Refusal::Guest)),
-        ("their own request", Notice::Refused(&Refusal::OwnRequest)),
-        ("no reason", Notice::Refused(&Refusal::NoReason)),
-        ("Slack did not say", Notice::Refused(&Refusal::Unverified)),
-        ("changed meanwhile", Notice::Refused(&Refusal::Changed)),
+        ("no approver", Notice::Refused(&Objection::NotAnApprover)),
+        ("from outside", Notice::Refused(&Objection::External)),
+        ("a guest", Notice::Refused(&Objection::Guest)),
+        ("their own request", Notice::Refused(&Objection::OwnRequest)),
+        ("no reason", Notice::Refused(&Objection::NoReason)),
+        ("Slack did not say", Notice::Refused(&Objection::Unverified)),
+        ("changed meanwhile", Notice::Refused(&Objection::Changed)),
         ("no such approval", Notice::Unknown { id }),
         ("a damaged file", Notice::Damaged { id }),
         ("no id", Notice::NoId),

@@ -1,7 +1,7 @@
 //! One ballot's way to its end: decided and durable, told in the log, its effects under way.
 
 use super::Effects;
-use crate::approval::{Ballot, Choice, Entry, Event, Mandate, Refusal, Status, Verdict};
+use crate::approval::{Ballot, Choice, Entry, Event, Mandate, Objection, Status, Verdict};
 use crate::clock;
 use crate::complaint::reason;
 use crate::metrics::{self, Counter};
@@ -111,16 +111,16 @@ impl Effects {
                     },
                 );
             }
-            Verdict::Refused(Refusal::NoReason) => {
+            Verdict::Refused(Objection::NoReason) => {
                 log::info!(approvalId:% = ballot.id;
                     "Asking @{} why", ballot.voter.person.username);
                 self.ask_why(ballot, Some(approval.operation()));
             }
-            Verdict::Refused(refusal) => {
-                log::info!(approvalId:% = ballot.id, reason = refusal.word();
+            Verdict::Refused(objection) => {
+                log::info!(approvalId:% = ballot.id, reason = objection.word();
                     "Click of @{} changed nothing", ballot.voter.person.username);
-                match refusal {
-                    Refusal::Final {
+                match objection {
+                    Objection::Final {
                         status: Status::Expired,
                         ..
                     } => self.tell_voter(
@@ -129,7 +129,7 @@ impl Effects {
                             at: approval.expires_at(),
                         },
                     ),
-                    refusal => self.tell_voter(ballot, &Notice::Refused(refusal)),
+                    objection => self.tell_voter(ballot, &Notice::Refused(objection)),
                 }
             }
         }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::approval::{
-    Approval, Ballot, Choice, GroupId, Knowledge, Mandate, Policy, Refusal, Verdict, admit, decide,
-    is_listed,
+    Approval, Ballot, Choice, GroupId, Knowledge, Mandate, Objection, Policy, Verdict, admit,
+    decide, is_listed,
 };
 use crate::clock;
 use crate::live::hold;
@@ -59,14 +59,14 @@ impl Learned {
             clock::now(),
         ) {
             Verdict::Counted { .. }
-            | Verdict::Refused(Refusal::Unverified | Refusal::VotedAlready { .. }) => {}
+            | Verdict::Refused(Objection::Unverified | Objection::VotedAlready { .. }) => {}
             Verdict::Decided(_) | Verdict::Lapsed | Verdict::Refused(_) => return Vec::new(),
         }
         let mut people = vec![ballot.voter.clone()];
         if ballot.choice == Choice::Approve && policy.approvals_needed(approval.risk()) > 1 {
             people.extend(approval.approvers());
         }
-        people.retain(|voter| admit(rule, voter, &fresh) == Err(Refusal::Unverified));
+        people.retain(|voter| admit(rule, voter, &fresh) == Err(Objection::Unverified));
         let mut ids: Vec<String> = Vec::new();
         for id in people.into_iter().map(|voter| voter.person.id) {
             if !ids.contains(&id) {

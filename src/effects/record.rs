@@ -173,12 +173,12 @@ struct Unstruck {
 }
 
 impl Unstruck {
-    fn add(&mut self, recorded: Recorded) {
-        if recorded.is_settling {
+    fn add(&mut self, strike: Strike) {
+        if strike.is_settling {
             let until = clock::tick() + SETTLING;
-            self.settling.push_back((until, recorded.id));
+            self.settling.push_back((until, strike.id));
         } else {
-            self.due.push_back(recorded.id);
+            self.due.push_back(strike.id);
         }
     }
 
@@ -375,7 +375,7 @@ impl Undone {
 
 /// An approval whose lines stand in the log and are to be struck off its list.
 #[derive(Debug)]
-struct Recorded {
+struct Strike {
     id: ApprovalId,
     /// Whether something else that it owes will have it written anyway.
     is_settling: bool,
@@ -393,7 +393,7 @@ pub fn record(store: &dyn Store, batch: &[(ApprovalId, Caution)]) -> Vec<(Approv
 fn add_to_log(
     store: &dyn Store,
     batch: &[(ApprovalId, Caution)],
-) -> (Vec<Recorded>, Vec<(ApprovalId, Undone)>) {
+) -> (Vec<Strike>, Vec<(ApprovalId, Undone)>) {
     let (mut recorded, mut undone) = (Vec::new(), Vec::new());
     let mut entries: Vec<Entry> = Vec::new();
     let mut due: Vec<(&ApprovalId, Vec<Fingerprint>)> = Vec::new();
@@ -401,7 +401,7 @@ fn add_to_log(
     for (id, tried) in batch {
         match store.read(id) {
             Ok(Some(approval)) => {
-                let known = store.recorded(id);
+                let known = store.logged(id);
                 let mut ours = Vec::new();
                 for one in approval.unrecorded() {
                     let fingerprint = one.entry.fingerprint();
@@ -416,7 +416,7 @@ fn add_to_log(
                 if !ours.is_empty() {
                     due.push((id, ours));
                 }
-                recorded.push(Recorded {
+                recorded.push(Strike {
                     id: id.clone(),
                     is_settling: approval.owes_effects(),
                 });
@@ -447,7 +447,7 @@ fn add_to_log(
         return (recorded, undone);
     }
     for (id, fingerprints) in due {
-        store.note_recorded(id, &fingerprints);
+        store.note_logged(id, &fingerprints);
     }
     (recorded, undone)
 }
@@ -455,7 +455,7 @@ fn add_to_log(
 /// Strikes what is recorded off the lists. The disk makes several files durable together, so several threads do it.
 fn strike(store: &dyn Store, recorded: &[ApprovalId]) -> Vec<(ApprovalId, Undone)> {
     let strike_one = |id: &ApprovalId| {
-        let struck = store.strike_recorded(id);
+        let struck = store.strike_logged(id);
         struck
             .err()
             .map(|error| (id.clone(), Undone::Approval(error)))

@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How old a click may be that is decided at all, were it because its server died.
 const TOO_OLD: Duration = Duration::from_secs(10);
 /// How long a click that cannot be decided is kept.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const KEPT: Duration = Duration::from_secs(5);
 
 impl Effects {
     /// The sweeping thread's life.
@@ -232,7 +232,7 @@ impl Effects {
             return true;
         }
         let needs_word = || self.questions(ballot).is_ok_and(|q| !q.is_empty());
-        if word == Word::NotAsked && age < PATIENCE && needs_word() {
+        if word == Word::NotAsked && age < KEPT && needs_word() {
             self.weigh_soon(deferred);
             return false;
         }
@@ -241,13 +241,13 @@ impl Effects {
             Ok(None) if age < GRACE => return false,
             Ok(None) => match self.unknown(ballot) {
                 Ok(()) => {}
-                Err(_) if age < PATIENCE => return false,
+                Err(_) if age < KEPT => return false,
                 Err(error) => {
                     log::error!(approvalId:% = ballot.id, reason:% = error;
                         "The audit log does not tell of a click that was refused");
                 }
             },
-            Err(StoreError::Busy | StoreError::Io { .. }) if age < PATIENCE => return false,
+            Err(StoreError::Busy | StoreError::Io { .. }) if age < KEPT => return false,
             Err(error) => {
                 log::error!(approvalId:% = ballot.id, reason:% = error; "A click could not be decided");
                 self.tell_voter(ballot, &Notice::Failed);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::knowledge::Question;
 use super::queue::Job;
-use super::sweep::{Mark, PATIENCE, Word};
+use super::sweep::{KEPT, Mark, Word};
 use super::work::Task;
 use super::{Attempt, Effects, Terms, WORD_HORIZON};
 use crate::approval::{Approval, Ballot, Voter};
@@ -58,7 +58,7 @@ impl Effects {
         };
         let ballot = &deferred.ballot;
         // Past that, whoever sweeps has refused it.
-        let end = clock::tick() + PATIENCE.saturating_sub(deferred.age());
+        let end = clock::tick() + KEPT.saturating_sub(deferred.age());
         if let Ok(Some(approval)) = self.store.read(&ballot.id)
             && let Err(reason) = self.ask_for(&approval, ballot, &self.terms(), end)
         {
@@ -72,7 +72,7 @@ impl Effects {
     pub(super) fn learn(&self, approvals: &[Approval], voter: &Voter, terms: &Terms) {
         for approval in approvals {
             let ballot = voter.supposed_approval(approval, clock::now());
-            let end = clock::tick() + PATIENCE;
+            let end = clock::tick() + KEPT;
             if let Err(reason) = self.ask_for(approval, &ballot, terms, end) {
                 log::debug!(reason:%; "Slack did not say who may decide");
                 if !matches!(reason, CallError::Refused(_)) {

@@ -1,7 +1,7 @@
 //! Private words to whoever clicked.
 
 use super::text::{LINE, escape, mention};
-use crate::approval::{Refusal, Status};
+use crate::approval::{Objection, Status};
 use crate::clock::Timestamp;
 
 /// Something to tell the clicker alone, because the message does not show it.
@@ -26,7 +26,7 @@ pub enum Notice<'a> {
     /// The vote counts, and more are needed.
     Counted { approvals: usize, needed: usize },
     /// The click changed nothing.
-    Refused(&'a Refusal),
+    Refused(&'a Objection),
 }
 
 /// The text of a notice, in mrkdwn.
@@ -65,13 +65,13 @@ pub fn private(notice: &Notice) -> String {
         Notice::Counted { approvals, needed } => {
             format!("Your approval counts: {approvals} of {needed} needed.")
         }
-        Notice::Refused(refusal) => refused(refusal),
+        Notice::Refused(objection) => refused(objection),
     }
 }
 
-fn refused(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::Final { status, by, at } => {
+fn refused(objection: &Objection) -> String {
+    match objection {
+        Objection::Final { status, by, at } => {
             let what = match status {
                 Status::Approved => "approved",
                 Status::Denied => "denied",
@@ -88,16 +88,16 @@ fn refused(refusal: &Refusal) -> String {
                 .unwrap_or_default();
             format!("This request was already {what}{who}{when}; your click changed nothing.")
         }
-        Refusal::Changed => "This request has changed since this message was posted, so your click decided nothing. A new message shows what it is now.".into(),
-        Refusal::NotAnApprover => "You are not allowed to decide this request.".into(),
-        Refusal::External => "Only people of this workspace may decide this request.".into(),
-        Refusal::NoReason => "A denial has to say why, so nothing was decided. Please try again.".into(),
-        Refusal::Guest => "Guests of this workspace may not decide this request.".into(),
-        Refusal::Unverified => "Slack could not tell us in time whether you may decide this request, so nothing was decided. Please try again.".into(),
-        Refusal::OwnRequest => {
+        Objection::Changed => "This request has changed since this message was posted, so your click decided nothing. A new message shows what it is now.".into(),
+        Objection::NotAnApprover => "You are not allowed to decide this request.".into(),
+        Objection::External => "Only people of this workspace may decide this request.".into(),
+        Objection::NoReason => "A denial has to say why, so nothing was decided. Please try again.".into(),
+        Objection::Guest => "Guests of this workspace may not decide this request.".into(),
+        Objection::Unverified => "Slack could not tell us in time whether you may decide this request, so nothing was decided. Please try again.".into(),
+        Objection::OwnRequest => {
             "You asked for this yourself, so somebody else has to approve it.".into()
         }
-        Refusal::VotedAlready { approvals, needed } => {
+        Objection::VotedAlready { approvals, needed } => {
             format!(
                 "Your approval counts already ({approvals} of {needed}); somebody else has to approve, too."
             )

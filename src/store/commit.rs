@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Caution, Durability, Edit, Store, StoreError};
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Effect, Entry, Event, Mandate, Owed, Person, Refusal, Route, Run,
-    Status, Unrecorded, Verdict, decide,
+    Approval, ApprovalId, Ballot, Effect, Entry, Event, Mandate, Objection, Owed, Person, Route,
+    Run, Status, Unrecorded, Verdict, decide,
 };
 use crate::clock::{self, Timestamp};
 
@@ -78,7 +78,7 @@ pub fn commit(
         if approval.status() == Status::Pending {
             changed |= match verdict {
                 Verdict::Counted { .. } => owe_count(approval, ballot, path, store.owner()),
-                Verdict::Refused(Refusal::Changed) => {
+                Verdict::Refused(Objection::Changed) => {
                     owe_another_message(approval, path, store.owner())
                 }
                 Verdict::Decided(_) | Verdict::Lapsed | Verdict::Refused(_) => false,
@@ -89,7 +89,7 @@ pub fn commit(
         outcome = Some(verdict);
         if changed { Edit::Write } else { Edit::Keep }
     })?;
-    if let (Some(updated), Some(Verdict::Refused(refusal))) = (&updated, &outcome) {
+    if let (Some(updated), Some(Verdict::Refused(objection))) = (&updated, &outcome) {
         let entry = Entry::about(
             &updated.approval,
             Event::Refused,
@@ -97,7 +97,7 @@ pub fn commit(
             store.station(),
         );
         match (
-            record_refusal(store, ballot, entry, refusal.word()),
+            record_refusal(store, ballot, entry, objection.word()),
             mandate,
         ) {
             // Who decides from the terminal may not be allowed to write there.

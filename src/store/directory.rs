@@ -13,9 +13,9 @@ use super::events::Events;
 use super::files::{Files, Source, archive_names};
 use super::follow::Follower;
 use super::home::Home;
-use super::index::{Index, Knowledge};
+use super::index::{Coverage, Index};
 use super::lock::{self, Locks};
-use super::recorded::Recorded;
+use super::logged::Logged;
 use super::runbookai::{Answers, Ready};
 use super::{
     Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
@@ -59,7 +59,7 @@ pub struct Directory {
     home: Home,
     station: Station,
     audit: AuditLog,
-    recorded: Recorded,
+    logged: Logged,
     locks: Locks,
     ballots: Ballots,
     events: Events,
@@ -119,7 +119,7 @@ impl Directory {
         Ok(Self {
             station: site.station.clone(),
             audit: AuditLog::of(&audit, site.audit_file_bytes),
-            recorded: Recorded::default(),
+            logged: Logged::default(),
             home: Home::of(&path)?,
             locks: Locks::of(&path),
             ballots: Ballots::of(&path),
@@ -313,7 +313,7 @@ impl Directory {
                 .advance(STRETCH)
                 .map_err(io_error("list the pending directory"))?;
             let is_over = limit.is_some_and(|limit| started.elapsed() >= limit);
-            if known == Knowledge::Whole || is_over {
+            if known == Coverage::Whole || is_over {
                 return Ok(index);
             }
             drop(index);
@@ -348,19 +348,19 @@ impl Store for Directory {
         self.audit.append(entries, caution)
     }
 
-    fn note_recorded(&self, id: &ApprovalId, entries: &[Fingerprint]) {
-        self.recorded.note(id, entries);
+    fn note_logged(&self, id: &ApprovalId, entries: &[Fingerprint]) {
+        self.logged.note(id, entries);
     }
 
-    fn recorded(&self, id: &ApprovalId) -> Vec<Fingerprint> {
-        self.recorded.of(id)
+    fn logged(&self, id: &ApprovalId) -> Vec<Fingerprint> {
+        self.logged.of(id)
     }
 
-    fn strike_recorded(&self, id: &ApprovalId) -> Result<(), StoreError> {
-        while !self.recorded.forget(id) {
+    fn strike_logged(&self, id: &ApprovalId) -> Result<(), StoreError> {
+        while !self.logged.forget(id) {
             if self.update(id, &mut |_| Edit::Strike)?.is_none() {
                 // Somebody has taken it away, list and all.
-                self.recorded.struck(id, usize::MAX);
+                self.logged.struck(id, usize::MAX);
             }
         }
         Ok(())
@@ -435,7 +435,7 @@ impl Store for Directory {
             Durability::Durable
         } else {
             self.home.settle_in(&self.locks)?;
-            let recorded = self.recorded.settle(&mut approval);
+            let count = self.logged.settle(&mut approval);
             if let Some(key) = &*self.files.key.now() {
                 approval.sign(key, progress);
             }
@@ -449,7 +449,7 @@ impl Store for Directory {
                 (_, Edit::Write | Edit::Keep) => self.write(&approval, &source),
             };
             let durability = written.map_err(io_error(format!("write {id}")))?;
-            self.recorded.struck(id, recorded);
+            self.logged.struck(id, count);
             durability
         };
         Ok(Some(Updated {

@@ -90,14 +90,14 @@ impl Round {
 
 /// How much of the directory is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Knowledge {
+pub(super) enum Coverage {
     Whole,
     /// A listing is under way.
     Partial,
 }
 
 /// What a look at one file tells.
-enum Found {
+enum Sight {
     /// Nothing new.
     AsKnown,
     Nothing,
@@ -188,7 +188,7 @@ impl Index {
     /// The RunbookAI agent's requests that it still waits for.
     fn waiting(&self, now: Timestamp) -> impl Iterator<Item = &Name> {
         // Older ones have been given up by their agent.
-        let young = (now - runbookai::PATIENCE, (Place::Approvals, "".into()));
+        let young = (now - runbookai::AGENT_WAITS, (Place::Approvals, "".into()));
         let made = self.agent_requests.range(young..);
         made.map(|(_, name)| name).filter(|name| self.is_open(name))
     }
@@ -255,7 +255,7 @@ impl Index {
 
     /// Takes in what has changed since the last time, but works no longer than that: a listing of very many files
     /// goes on with the next call.
-    pub(super) fn advance(&mut self, limit: Duration) -> io::Result<Knowledge> {
+    pub(super) fn advance(&mut self, limit: Duration) -> io::Result<Coverage> {
         let taken_in = self.try_to_advance(clock::tick() + limit);
         if taken_in.is_err() {
             self.start_over();
@@ -263,7 +263,7 @@ impl Index {
         taken_in
     }
 
-    fn try_to_advance(&mut self, end: Instant) -> io::Result<Knowledge> {
+    fn try_to_advance(&mut self, end: Instant) -> io::Result<Coverage> {
         if let Some(round) = self.round.take() {
             return self.go_on(round, end);
         }
@@ -283,13 +283,13 @@ impl Index {
                     let found = self.look(&name, writer)?;
                     self.take_in(name, found);
                 }
-                Ok(Knowledge::Whole)
+                Ok(Coverage::Whole)
             }
         }
     }
 
     /// Looks at every file that the round has not come to, and forgets in the end those that are gone.
-    fn go_on(&mut self, mut round: Round, end: Instant) -> io::Result<Knowledge> {
+    fn go_on(&mut self, mut round: Round, end: Instant) -> io::Result<Coverage> {
         loop {
             let names = round.next()?;
             if names.is_empty() {
@@ -301,19 +301,19 @@ impl Index {
             }
             if clock::tick() >= end {
                 self.round = Some(round);
-                return Ok(Knowledge::Partial);
+                return Ok(Coverage::Partial);
             }
         }
         for name in &round.gone {
             self.forget(name);
         }
         self.settled = true;
-        Ok(Knowledge::Whole)
+        Ok(Coverage::Whole)
     }
 
     /// Looks at files, and in two threads when they are many: 100,000 are listed in 0.8 of the time that one takes
     /// (`scripts/bench/run --only crowds`).
-    fn look_at_all(&self, names: &[Name]) -> io::Result<Vec<Found>> {
+    fn look_at_all(&self, names: &[Name]) -> io::Result<Vec<Sight>> {
         let look = |names: &[Name]| {
             let found = names.iter().map(|name| self.look(name, Writer::Done));
             found.collect::<io::Result<Vec<_>>>()
@@ -349,16 +349,16 @@ impl Index {
     }
 
     /// Looks at one file, and reads it when it is new or has changed.
-    fn look(&self, name: &Name, writer: Writer) -> io::Result<Found> {
+    fn look(&self, name: &Name, writer: Writer) -> io::Result<Sight> {
         let path = self.path(name);
         // What is new is read in any case, and tells its stamp then.
         if let Some((known, _)) = self.entries.get(name)
             && stat(&path)?.is_some_and(|now| Stamp::of(&now) == *known)
         {
-            return Ok(Found::AsKnown);
+            return Ok(Sight::AsKnown);
         }
         let (metadata, entry) = match durable::read(&path) {
-            Ok(None) => return Ok(Found::Nothing),
+            Ok(None) => return Ok(Sight::Nothing),
             Ok(Some((bytes, metadata))) => (metadata, self.classify(name, &bytes)),
             // What is no file, or too large, or not ours to read is so until it changes.
             Err(error)
@@ -368,34 +368,34 @@ impl Index {
                 ) =>
             {
                 let Some(metadata) = stat(&path)? else {
-                    return Ok(Found::Nothing);
+                    return Ok(Sight::Nothing);
                 };
                 (metadata, Err(reason(&error)))
             }
             Err(error) => {
                 log::debug!(file:% = path.display(), reason:% = reason(&error); "Cannot read a file for a moment");
-                return Ok(Found::Unreadable);
+                return Ok(Sight::Unreadable);
             }
         };
         if entry.is_err() && writer == Writer::MaybeAtIt && metadata.is_file() {
             // It is news when it is closed.
-            return Ok(Found::AsKnown);
+            return Ok(Sight::AsKnown);
         }
         let entry = entry.unwrap_or_else(|reason| {
             log::warn!(file:% = path.display(), reason:%; "Unreadable approval file, left as it is");
             Entry::Damaged
         });
-        Ok(Found::New(Stamp::of(&metadata), entry))
+        Ok(Sight::New(Stamp::of(&metadata), entry))
     }
 
-    fn take_in(&mut self, name: Name, found: Found) {
+    fn take_in(&mut self, name: Name, found: Sight) {
         match found {
-            Found::AsKnown => {}
-            Found::Nothing => self.forget(&name),
-            Found::Unreadable => {
+            Sight::AsKnown => {}
+            Sight::Nothing => self.forget(&name),
+            Sight::Unreadable => {
                 self.again.insert(name);
             }
-            Found::New(stamp, entry) => self.put(name, stamp, entry),
+            Sight::New(stamp, entry) => self.put(name, stamp, entry),
         }
     }
 

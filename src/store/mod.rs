@@ -14,7 +14,7 @@ mod follow;
 mod home;
 mod index;
 mod lock;
-mod recorded;
+mod logged;
 mod runbookai;
 mod watch;
 
@@ -55,16 +55,16 @@ pub trait Store: Send + Sync {
 
     /// Notes that the audit log tells what an approval owes to it: the next change that this process writes
     /// strikes it off the list.
-    fn note_recorded(&self, id: &ApprovalId, entries: &[Fingerprint]);
+    fn note_logged(&self, id: &ApprovalId, entries: &[Fingerprint]);
 
-    /// What was noted, be it struck off since, until [`Store::strike_recorded`].
-    fn recorded(&self, id: &ApprovalId) -> Vec<Fingerprint>;
+    /// What was noted, be it struck off since, until [`Store::strike_logged`].
+    fn logged(&self, id: &ApprovalId) -> Vec<Fingerprint>;
 
     /// Strikes off what was noted, unless some change has done that, and forgets it.
     ///
     /// # Errors
     /// It is to be struck off still.
-    fn strike_recorded(&self, id: &ApprovalId) -> Result<(), StoreError>;
+    fn strike_logged(&self, id: &ApprovalId) -> Result<(), StoreError>;
 
     /// The approval as it is now; `None` when there is none of that name.
     ///

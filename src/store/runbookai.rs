@@ -22,7 +22,7 @@ use crate::complaint::reason;
 use crate::live::hold;
 
 /// How long the agent waits for an answer, from `createdAt`.
-pub(super) const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const AGENT_WAITS: Duration = Duration::from_secs(300);
 /// How long a decided intent is kept.
 pub(super) const TOMBSTONE: Duration = Duration::from_secs(24 * 3600);
 /// The folder of the intents.
@@ -65,7 +65,7 @@ pub(super) fn request_name(id: &ApprovalId) -> String {
 pub(super) fn as_approval(id: &ApprovalId, created_at: Timestamp) -> Result<Approval, Damage> {
     let mut asked = Map::new();
     asked.insert("operation".into(), format!("mutation {id}").into());
-    Approval::ask(id, asked, created_at, Some(created_at + PATIENCE))
+    Approval::ask(id, asked, created_at, Some(created_at + AGENT_WAITS))
 }
 
 /// The answer that the agent reads; `None` while there is nothing to answer.

@@ -1,4 +1,4 @@
-//! Who gets in: the routes, Slack's signature, and what those who do not get in are told.
+//! Who gets in: the endpoints, Slack's signature, and what those who do not get in are told.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::slack::signature::{Forged, SignedBody, SigningSecret, WINDOW, verify}
 
 /// Where a request wants to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Endpoint {
     Interactions,
     Events,
     Health,
@@ -74,18 +74,18 @@ impl Refusal {
     }
 }
 
-/// Finds the route.
-pub(super) fn route(request: &Request) -> Result<Route, Refusal> {
-    let (route, allowed) = match request.path() {
-        "/slack/interactions" => (Route::Interactions, "POST"),
-        "/slack/events" => (Route::Events, "POST"),
-        "/health" => (Route::Health, "GET, HEAD"),
-        "/metrics" => (Route::Metrics, "GET, HEAD"),
+/// Finds the endpoint.
+pub(super) fn endpoint(request: &Request) -> Result<Endpoint, Refusal> {
+    let (endpoint, allowed) = match request.path() {
+        "/slack/interactions" => (Endpoint::Interactions, "POST"),
+        "/slack/events" => (Endpoint::Events, "POST"),
+        "/health" => (Endpoint::Health, "GET, HEAD"),
+        "/metrics" => (Endpoint::Metrics, "GET, HEAD"),
         _ => return Err(Refusal::NotFound),
     };
     let known = allowed.split(", ").any(|method| method == request.method);
     if known {
-        Ok(route)
+        Ok(endpoint)
     } else {
         Err(Refusal::Method(allowed))
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::gate::{Route, route};
+use super::gate::{Endpoint, endpoint};
 use super::{MetricsPlace, Refusal, Request, Response, Webhook};
 use crate::clock;
 use crate::metrics::{self, Gauge};
@@ -124,9 +124,9 @@ impl Webhook {
 
     /// All numbers, for whoever reaches the address that serves nothing else.
     pub(super) fn metrics_alone(&self, request: &Request) -> Result<Response, Refusal> {
-        match route(request)? {
-            Route::Metrics => Ok(self.numbers()),
-            Route::Health | Route::Interactions | Route::Events => Err(Refusal::NotFound),
+        match endpoint(request)? {
+            Endpoint::Metrics => Ok(self.numbers()),
+            Endpoint::Health | Endpoint::Interactions | Endpoint::Events => Err(Refusal::NotFound),
         }
     }
 

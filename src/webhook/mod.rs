@@ -40,7 +40,7 @@ use crate::live::{Live, hold};
 use crate::metrics::{self, Counter};
 use crate::slack::signature::{SignedBody, SigningSecret};
 use edge::Door;
-use gate::Route;
+use gate::Endpoint;
 use tls::Tls;
 
 /// The content type of interactions.
@@ -147,11 +147,11 @@ impl Webhook {
         length: usize,
         most: usize,
     ) -> Result<(), Refusal> {
-        let route = gate::route(request);
+        let endpoint = gate::endpoint(request);
         if matches!(door, Door::Metrics) {
-            return match (request.path(), route) {
+            return match (request.path(), endpoint) {
                 ("/metrics", Ok(_)) if length > most => Err(Refusal::TooLarge),
-                ("/metrics", route) => route.map(drop),
+                ("/metrics", endpoint) => endpoint.map(drop),
                 _ => Err(Refusal::NotFound),
             };
         }
@@ -159,7 +159,7 @@ impl Webhook {
         if request.path() == "/metrics" && !self.shows_metrics_to(request) {
             return Err(Refusal::NotFound);
         }
-        route?;
+        endpoint?;
         if length > most {
             Err(Refusal::TooLarge)
         } else {
@@ -172,13 +172,13 @@ impl Webhook {
     /// # Errors
     /// The refusal to answer with.
     pub fn gate(&self, request: &Request) -> Result<Option<Response>, Refusal> {
-        match gate::route(request)? {
-            Route::Health => Ok(Some(self.health(request))),
-            Route::Metrics => self.metrics(request).map(Some),
-            Route::Interactions | Route::Events if gate::is_ssl_check(request) => {
+        match gate::endpoint(request)? {
+            Endpoint::Health => Ok(Some(self.health(request))),
+            Endpoint::Metrics => self.metrics(request).map(Some),
+            Endpoint::Interactions | Endpoint::Events if gate::is_ssl_check(request) => {
                 Ok(Some(Response::empty()))
             }
-            Route::Interactions | Route::Events => {
+            Endpoint::Interactions | Endpoint::Events => {
                 self.admit(&self.access.now(), request).map(|_| None)
             }
         }
@@ -191,13 +191,13 @@ impl Webhook {
     }
 
     fn try_answer(&self, request: &Request) -> Result<Response, Refusal> {
-        let route = gate::route(request)?;
+        let endpoint = gate::endpoint(request)?;
         let access = self.access.now();
         let body = self.admit(&access, request)?;
-        match route {
-            Route::Interactions => self.interaction(request, &body),
-            Route::Events => self.event(request, &body),
-            Route::Health | Route::Metrics => Err(Refusal::NotFound),
+        match endpoint {
+            Endpoint::Interactions => self.interaction(request, &body),
+            Endpoint::Events => self.event(request, &body),
+            Endpoint::Health | Endpoint::Metrics => Err(Refusal::NotFound),
         }
     }
 

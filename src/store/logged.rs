@@ -9,7 +9,7 @@ use crate::live::hold;
 
 /// By approval, until it is struck off.
 #[derive(Default)]
-pub(super) struct Recorded(Mutex<HashMap<ApprovalId, Lines>>);
+pub(super) struct Logged(Mutex<HashMap<ApprovalId, Lines>>);
 
 #[derive(Default)]
 struct Lines {
@@ -18,7 +18,7 @@ struct Lines {
     struck: usize,
 }
 
-impl Recorded {
+impl Logged {
     /// Notes what stands in the log.
     pub(super) fn note(&self, id: &ApprovalId, entries: &[Fingerprint]) {
         let mut all = self.all();
@@ -95,22 +95,22 @@ mod tests {
         let events = |approval: &Approval| -> Vec<_> {
             approval.unrecorded().map(|one| one.entry.event).collect()
         };
-        let recorded = Recorded::default();
-        assert!(recorded.forget(&id), "nothing is noted");
+        let logged = Logged::default();
+        assert!(logged.forget(&id), "nothing is noted");
         let requested = owe(&mut approval, Event::Requested);
-        recorded.note(&id, &[requested]);
+        logged.note(&id, &[requested]);
         let decided = owe(&mut approval, Event::Decided);
-        let count = recorded.settle(&mut approval);
+        let count = logged.settle(&mut approval);
         assert_eq!(events(&approval), [Event::Decided]);
-        assert!(!recorded.forget(&id), "it was not written");
+        assert!(!logged.forget(&id), "it was not written");
         // More is recorded while that is being written.
-        recorded.note(&id, &[decided]);
-        recorded.struck(&id, count);
-        assert!(!recorded.forget(&id), "the second is to be struck off");
-        assert_eq!(recorded.of(&id), [requested, decided]);
-        let count = recorded.settle(&mut approval);
-        recorded.struck(&id, count);
-        assert!(recorded.forget(&id) && events(&approval).is_empty());
-        assert!(recorded.of(&id).is_empty());
+        logged.note(&id, &[decided]);
+        logged.struck(&id, count);
+        assert!(!logged.forget(&id), "the second is to be struck off");
+        assert_eq!(logged.of(&id), [requested, decided]);
+        let count = logged.settle(&mut approval);
+        logged.struck(&id, count);
+        assert!(logged.forget(&id) && events(&approval).is_empty());
+        assert!(logged.of(&id).is_empty());
     }
 }
