@@ -23,6 +23,11 @@ pub fn tick() -> Instant {
     Instant::now()
 }
 
+/// How long ago that was.
+pub fn since(tick: Instant) -> Duration {
+    self::tick().saturating_duration_since(tick)
+}
+
 /// How old something is, whatever becomes of the system's clock from now on.
 #[derive(Clone, Copy, Debug)]
 pub struct Age {

@@ -24,6 +24,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("ureq::", &["src/outgoing.rs"]),
     ("SystemTime::now", &["src/clock.rs"]),
     ("Instant::now", &["src/clock.rs"]),
+    (".elapsed()", &["src/clock.rs"]),
     ("std::env::", &["src/config/environment.rs", "src/main.rs"]),
     ("fs2::", &["src/store/lock.rs"]),
     (

@@ -102,7 +102,7 @@ pub enum Ended {
 pub fn execute(command: &CommandLine, started: &mut dyn FnMut(Option<Pid>)) -> (Ended, Duration) {
     let began = clock::tick();
     let ended = run(command, started);
-    (ended, began.elapsed())
+    (ended, clock::since(began))
 }
 
 /// Notes how a command has gone, and shows it in Slack if that can be done now.

@@ -28,7 +28,7 @@ impl LiveLine {
         if !self.watched {
             return;
         }
-        let elapsed = words(self.since.elapsed());
+        let elapsed = words(clock::since(self.since));
         let expiry = approval.expires_at().map(|expiry| {
             let left = words(expiry.since(clock::now()));
             format!(", expires in {left}")

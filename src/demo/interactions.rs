@@ -206,7 +206,7 @@ impl Slack {
                 || Err("the app is not installed yet".to_owned()),
                 |app| app.deliver(path, body),
             );
-            let within = format!("200 in {} ms", started.elapsed().as_millis());
+            let within = format!("200 in {} ms", clock::since(started).as_millis());
             let mut state = slack.state();
             let went = delivered.as_ref().map(|_| &*within).map_err(String::as_str);
             state.channel.note("Slack → server", &what, went);

@@ -1,13 +1,13 @@
 //! Jobs by when they are due, for a fixed number of threads.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::work::Task;
 use crate::approval::{ApprovalId, Effect};
 use crate::clock;
-use crate::live::hold;
+use crate::live::{hold, wait};
 
 /// How many private words and answers may wait. Beyond that the newest is dropped: they are a
 /// courtesy, and a Slack that hangs must not fill the memory.
@@ -207,16 +207,7 @@ impl Queue {
             if state.stopping {
                 return None;
             }
-            state = match due {
-                Some(due) => self
-                    .added
-                    .wait_timeout(state, due - now)
-                    .map_or_else(|e| e.into_inner().0, |w| w.0),
-                None => self
-                    .added
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            state = wait(&self.added, state, due.map(|due| due - now));
         }
     }
 
@@ -231,10 +222,7 @@ impl Queue {
             else {
                 return true;
             };
-            state = self
-                .stopped
-                .wait_timeout(state, left)
-                .map_or_else(|e| e.into_inner().0, |w| w.0);
+            state = wait(&self.stopped, state, Some(left));
         }
         false
     }

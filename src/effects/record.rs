@@ -13,7 +13,7 @@ use super::Effects;
 use crate::approval::{ApprovalId, Entry, Event, Fingerprint};
 use crate::clock;
 use crate::complaint::reason;
-use crate::live::hold;
+use crate::live::{hold, wait};
 use crate::metrics::{self, Counter};
 use crate::store::{Caution, Store, StoreError};
 
@@ -37,8 +37,6 @@ const SETTLING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long an approval rests that cannot be read or written, so that it holds up no other.
 const REST: Duration = Duration::from_secs(10);
-/// As good as for ever.
-const LONG: Duration = Duration::from_secs(3600);
 /// The longest pause after a failure: a disk that has room again is noticed within that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -117,11 +115,8 @@ impl Ledger {
                 return Some(Batch::default());
             }
             let next = state.resting.values().copied().chain(end).min();
-            let pause = next.map_or(LONG, |until| until.saturating_duration_since(now));
-            state = self
-                .changed
-                .wait_timeout(state, pause)
-                .map_or_else(|e| e.into_inner().0, |w| w.0);
+            let pause = next.map(|until| until.saturating_duration_since(now));
+            state = wait(&self.changed, state, pause);
         }
         drop(state);
         self.nap(GATHER);
@@ -143,10 +138,7 @@ impl Ledger {
             if state.stopping || left.is_zero() {
                 return state.stopping;
             }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .map_or_else(|e| e.into_inner().0, |w| w.0);
+            state = wait(&self.changed, state, Some(left));
         }
     }
 

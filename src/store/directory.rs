@@ -312,7 +312,7 @@ impl Directory {
             let known = index
                 .advance(STRETCH)
                 .map_err(io_error("list the pending directory"))?;
-            let is_over = limit.is_some_and(|limit| started.elapsed() >= limit);
+            let is_over = limit.is_some_and(|limit| clock::since(started) >= limit);
             if known == Coverage::Whole || is_over {
                 return Ok(index);
             }

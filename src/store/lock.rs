@@ -91,7 +91,7 @@ impl Locks {
         let file = self.open(name).map_err(failed)?;
         let started = clock::tick();
         loop {
-            let waited = started.elapsed();
+            let waited = clock::since(started);
             match FileExt::try_lock_exclusive(&file) {
                 Ok(()) => return Ok(Guard(file)),
                 Err(error) if !is_contended(&error) => return Err(failed(error)),

@@ -136,7 +136,7 @@ impl Reports {
     }
 
     pub(super) fn report(&mut self, forged: &Forged, request: &Request) {
-        if self.since.elapsed() >= Self::PERIOD {
+        if clock::since(self.since) >= Self::PERIOD {
             if self.untold > 0 {
                 log::error!("Signature verification failed {} more times", self.untold);
             }

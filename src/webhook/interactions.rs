@@ -13,6 +13,14 @@ use crate::slack::notice::Notice;
 use crate::slack::signature::SignedBody;
 use crate::store::{Caution, StoreError};
 
+/// Whose action it is, and what is known of how it came.
+struct Came {
+    voter: Voter,
+    sent: Sent,
+    /// It is about another app or workspace than the configured one.
+    is_foreign: bool,
+}
+
 impl Webhook {
     /// Answers an interaction: 200 once its outcome is durable.
     pub(super) fn interaction(
@@ -44,23 +52,16 @@ impl Webhook {
         metrics::count(Counter::Requests {
             action: click.choice.word(),
         });
-        let (app, workspace) = (click.actor.app.as_deref(), click.actor.workspace.as_deref());
-        let foreign = self.is_foreign(app, workspace);
-        let sent = Sent {
-            team: click.actor.team.clone(),
-            ..sent
-        };
-        let voter = self.voter(click.actor);
         let route = Route {
             channel: click.channel,
             ts: click.ts,
             response_url: self.admitted(click.response_url),
         };
-        if foreign {
-            self.effects
-                .tell(&voter.person, &route, None, &Notice::Foreign);
-            return self.refuse(voter, sent, "another app or workspace");
+        let came = self.receive(click.actor, sent);
+        if came.is_foreign {
+            return self.refuse_foreign(came, &route, None);
         }
+        let Came { voter, sent, .. } = came;
         let Some(id) = ApprovalId::parse(&click.value) else {
             log::warn!(action = click.choice.word(); "Click of @{} carries no approval id", voter.person.username);
             self.effects
@@ -102,21 +103,11 @@ impl Webhook {
             response_url: self.admitted(subject.route.response_url),
             ..subject.route
         };
-        let (app, workspace) = (
-            denial.actor.app.as_deref(),
-            denial.actor.workspace.as_deref(),
-        );
-        let foreign = self.is_foreign(app, workspace);
-        let sent = Sent {
-            team: denial.actor.team.clone(),
-            ..sent
-        };
-        let voter = self.voter(denial.actor);
-        if foreign {
-            self.effects
-                .tell(&voter.person, &route, Some(&subject.id), &Notice::Foreign);
-            return self.refuse(voter, sent, "another app or workspace");
+        let came = self.receive(denial.actor, sent);
+        if came.is_foreign {
+            return self.refuse_foreign(came, &route, Some(&subject.id));
         }
+        let Came { voter, sent, .. } = came;
         self.vote(&Ballot {
             id: subject.id,
             choice: Choice::Deny,
@@ -129,6 +120,28 @@ impl Webhook {
             sent,
             at: clock::now(),
         })
+    }
+
+    fn receive(&self, actor: Actor, sent: Sent) -> Came {
+        let is_foreign = self.is_foreign(actor.app.as_deref(), actor.workspace.as_deref());
+        let team = actor.team.clone();
+        Came {
+            voter: self.voter(actor),
+            sent: Sent { team, ..sent },
+            is_foreign,
+        }
+    }
+
+    /// Tells whoever clicked in the name of another app or workspace that this decides nothing.
+    fn refuse_foreign(
+        &self,
+        came: Came,
+        route: &Route,
+        id: Option<&ApprovalId>,
+    ) -> Result<Response, Refusal> {
+        let clicker = &came.voter.person;
+        self.effects.tell(clicker, route, id, &Notice::Foreign);
+        self.refuse(came.voter, came.sent, "another app or workspace")
     }
 
     /// Acknowledges a click that is about no approval of ours, once that is recorded.

@@ -8,13 +8,13 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
 
 use crate::clock;
-use crate::live::hold;
+use crate::live::{hold, wait};
 
 /// How often the reaper looks.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -268,9 +268,7 @@ impl Lines {
                 line.reap(now);
             }
             table = if table.lines.is_empty() {
-                self.changed
-                    .wait(table)
-                    .unwrap_or_else(PoisonError::into_inner)
+                wait(&self.changed, table, None)
             } else {
                 drop(table);
                 std::thread::sleep(PERIOD);
@@ -312,10 +310,7 @@ impl Lines {
             else {
                 return;
             };
-            table = self
-                .changed
-                .wait_timeout(table, left)
-                .map_or_else(|e| e.into_inner().0, |w| w.0);
+            table = wait(&self.changed, table, Some(left));
         }
     }
 
