@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::excuse::is_root;
 use crate::harness::{
     CHANNEL, Click, Client, Errand, Finished, HEARING, Scratch, Server, all_files, eventually,
     fixture, fixture_text, owes, read_approval, sample, shown, write_approval,
@@ -1290,7 +1291,7 @@ fn a_person_at_a_terminal_sees_a_line_while_waiting_and_a_log_does_not() {
 
 #[test]
 fn who_may_only_read_is_told_that_the_time_is_over() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root("a directory that may only be read") {
         return;
     }
     let dir = Scratch::new();
@@ -1310,7 +1311,7 @@ const NOBODY: u32 = 65534;
 
 #[test]
 fn what_root_does_in_an_emergency_belongs_to_whoever_owns_the_directory() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root("what root does") {
         return;
     }
     let dir = Scratch::new();

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::excuse::not_tested;
 use crate::harness::{
     Answer, Builder, Click, RawRequest, SECRET, Scratch, Server, done, eventually,
     interaction_form, now, read_approval, sample, sign, write_approval,
@@ -59,7 +60,7 @@ impl Clock {
         if !is_fast {
             let given = std::env::var_os("RUNBOOK_BIN");
             assert!(given.is_some(), "libfaketime does not move the clock");
-            eprintln!("not tested: a clock that jumps, because this binary is static");
+            not_tested("a clock that jumps, because this binary is static");
             return None;
         }
         Some(server)

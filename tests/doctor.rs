@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::edge::pki::{Authority, Key};
+use crate::excuse::is_root;
 use crate::harness::{
     CHANNEL, Client, Finished, SECRET, Scratch, Server, all_files, sample, write_approval,
 };
@@ -274,7 +275,7 @@ fn a_disk_with_little_room_or_few_files_is_told_before_it_is_full() {
 
 #[test]
 fn a_directory_of_somebody_else_is_told() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root("a directory of somebody else") {
         return;
     }
     let (slack, dir) = (StandIn::start(), Scratch::new());

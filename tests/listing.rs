@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 use unicode_width::UnicodeWidthStr;
 
+use crate::excuse::not_tested;
 use crate::harness::{Finished, Scratch, all_files, runbook, sample, with, write_approval};
 
 /// A time so far away from now, as files have it.
@@ -86,7 +87,7 @@ fn on_a_terminal(
         .current_dir(inner.get_current_dir().unwrap())
         .stdin(Stdio::null());
     let Ok(output) = terminal.output() else {
-        eprintln!("not looked at: there is no script(1)");
+        not_tested("what a terminal shows, because there is no script(1)");
         return None;
     };
     assert!(output.status.success(), "{output:?}");

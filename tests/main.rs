@@ -12,6 +12,7 @@
 use runbook::demo::stand_in;
 
 mod agent;
+mod excuse;
 mod harness;
 mod scene;
 mod strace;

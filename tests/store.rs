@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::excuse::{is_root, not_tested};
 use crate::harness::{
     Click, Client, Scratch, Server, all_files, eventually, fixture, fixture_text, owes,
     read_approval, sample, settled, write_approval,
@@ -403,7 +404,7 @@ fn what_we_make_is_ours_alone_and_what_we_rewrite_keeps_mode_and_owner() {
         .slack(&slack)
         .config("approvals: {keepDecided: 1s}\n")
         .start();
-    let root = fs::metadata(&dir).unwrap().uid() == 0;
+    let root = is_root("that a rewrite keeps the owner");
     for (id, mode) in [("apr-1", 0o640), ("apr-2", 0o664), ("apr-3", 0o600)] {
         write_approval(&dir, &sample(id));
         let file = dir.join(format!("{id}.json"));
@@ -419,9 +420,6 @@ fn what_we_make_is_ours_alone_and_what_we_rewrite_keeps_mode_and_owner() {
         assert_eq!(after.mode() & 0o7777, mode);
         assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-    }
-    if !root {
-        eprintln!("not tested: that a rewrite keeps the owner, which needs root");
     }
     let now = humantime::format_rfc3339(std::time::SystemTime::now()).to_string();
     let request = json!({"mutationId": "mut_1_1", "createdAt": now}).to_string();
@@ -690,7 +688,9 @@ impl SmallDisk {
         let arguments = ["-t", "tmpfs", "-o", options, "tmpfs"];
         let mounted = Command::new("mount").args(arguments).arg(&at).output();
         if !mounted.as_ref().is_ok_and(|done| done.status.success()) {
-            eprintln!("not tested: a small disk, because mounting one failed: {mounted:?}");
+            not_tested(&format!(
+                "a small disk, because mounting one failed: {mounted:?}"
+            ));
             return None;
         }
         Some(Self(at))
@@ -1006,7 +1006,7 @@ fn ten_thousand_requests_are_counted_without_reading_them_again() {
     if let Some((before, after)) = before.zip(read()) {
         assert!(after - before < 1_000_000, "{} bytes", after - before);
     } else {
-        eprintln!("not tested: how much is read, because there is no /proc/PID/io");
+        not_tested("how much is read, because there is no /proc/PID/io");
     }
     for n in 0..MANY / 2 {
         fs::remove_file(dir.join(format!("apr-{n}.json"))).unwrap();

@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use crate::excuse;
 use crate::harness::Server;
 
 /// Whether this machine need not have strace.
-pub fn is_excused() -> bool {
-    std::env::var_os("RUNBOOK_SKIP_STRACE").is_some_and(|value| !value.is_empty())
+fn is_excused() -> bool {
+    excuse::is_excused("RUNBOOK_SKIP_STRACE")
 }
 
 /// What a command is started through, so that this is done to a system call of its main thread. What it runs itself is

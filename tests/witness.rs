@@ -4,6 +4,7 @@
 
 use std::process::Command;
 
+use crate::excuse;
 use crate::harness::{
     Click, SECRET, Scratch, Server, fixture, read_approval, sample, sign, write_approval,
 };
@@ -18,7 +19,7 @@ struct Testimony {
 
 /// Whether this machine is excused from having Python and the SDK.
 pub fn is_excused() -> bool {
-    std::env::var_os("RUNBOOK_SKIP_WITNESS").is_some_and(|value| !value.is_empty())
+    excuse::is_excused("RUNBOOK_SKIP_WITNESS")
 }
 
 fn sign_and_post(server: &Server, secret: &str, click: &Click) -> Testimony {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::{BOTH, HEALTH, PATIENCE, Port, Site, Wire, forged};
 use rustix::net::{AddressFamily, SocketType};
 
+use crate::excuse::not_tested;
 use crate::harness::{RawRequest, Scratch, eventually};
 use crate::stand_in::{Failure, Times};
 
@@ -320,8 +321,8 @@ fn with_hardly_any_threads_clicks_are_served() {
         home.path().parent().unwrap(),
     ] {
         if chown(owned, Some(NOBODY), Some(NOBODY)).is_err() {
-            eprintln!(
-                "skipped: only root can become another user, and root may have any number of threads"
+            not_tested(
+                "too few threads: only root can become another user, and root may have any number of them",
             );
             return;
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{BOTH, End, HEALTH, PATIENCE, Port, Site, Wire};
+use crate::excuse::not_tested;
 use crate::harness::{Answer, Click, RawRequest, Scratch, Server, eventually, fixture, runbook};
 
 /// What takes no time when nobody is being answered.
@@ -349,7 +350,9 @@ fn port_443_without_privilege_names_three_ways_to_get_it() {
         .iter()
         .all(|path| chown(path, Some(65534), Some(65534)).is_ok());
     if first_free <= 443 || !nobody {
-        eprintln!("skipped: everyone may have port 443 here, or only this user can be had");
+        not_tested(
+            "port 443 without a right to it: everyone may have it here, or only this user can be had",
+        );
         return;
     }
     // The program has to lie where that user finds it.
@@ -382,7 +385,7 @@ fn port_443_without_privilege_names_three_ways_to_get_it() {
 #[test]
 fn the_address_of_all_interfaces_takes_both_families() {
     if TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: no IPv6 here");
+        not_tested("both families, because there is no IPv6 here");
         return;
     }
     for host in ["::", "[::]"] {
