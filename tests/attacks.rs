@@ -252,6 +252,14 @@ fn what_slack_did_not_sign_changes_nothing_and_does_not_learn_why() {
     assert_eq!(server.request(honest).status, 200);
     assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
     assert_eq!(read_approval(&dir, "apr-2")["status"], "pending");
+
+    // How many the others were is told in the end.
+    assert!(server.terminate().success());
+    let rest = format!(
+        "[ERROR] Signature verification failed {} more times\n",
+        refused - 100
+    );
+    assert!(server.log().contains(&rest), "{}", server.log());
 }
 
 #[test]

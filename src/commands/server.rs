@@ -29,6 +29,8 @@ const AGENT_DIR: &str = ".runbook/pending";
 const SCRAPERS: usize = 16;
 /// How often certificates are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often all else is looked after at least.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// What ends the wait of the main thread.
 pub(super) enum Event {
@@ -123,18 +125,12 @@ impl<'a> Server<'a> {
     /// Waits for what happens: signals, changed certificates, the watchdog's hour.
     pub(super) fn watch_over(&mut self, events: &Receiver<Event>) -> Result<Exit, Complaint> {
         let watchdog = sd_notify::watchdog_enabled().map(|period| period / 2);
-        let period = match (watchdog, &self.watch) {
-            (Some(watchdog), Some(_)) => Some(watchdog.min(LOOK)),
-            (watchdog, None) => watchdog,
-            (None, Some(_)) => Some(LOOK),
-        };
+        let look = self.watch.as_ref().map(|_| LOOK);
+        let period = [watchdog, look].into_iter().flatten().min();
+        let period = period.map_or(LOOK_AT_LEAST, |period| period.min(LOOK_AT_LEAST));
         let mut fed = clock::tick();
         loop {
-            let event = match period {
-                Some(period) => events.recv_timeout(period),
-                None => events.recv().map_err(RecvTimeoutError::from),
-            };
-            match event {
+            match events.recv_timeout(period) {
                 Ok(Event::Stop) => return Ok(Exit::Done),
                 Ok(Event::Reload) => self.reload(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -143,6 +139,7 @@ impl<'a> Server<'a> {
                         .hint("the log says why"));
                 }
             }
+            self.webhook.look();
             if let (Some(watch), Some(tls)) = (&mut self.watch, &self.tls) {
                 watch.look(tls);
             }
@@ -203,6 +200,7 @@ impl<'a> Server<'a> {
             edge.stop(deadline);
         }
         self.running.stop(deadline);
+        self.webhook.conclude();
     }
 }
 

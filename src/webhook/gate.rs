@@ -136,18 +136,28 @@ impl Reports {
     }
 
     pub(super) fn report(&mut self, forged: &Forged, request: &Request) {
-        if clock::since(self.since) >= Self::PERIOD {
-            if self.untold > 0 {
-                log::error!("Signature verification failed {} more times", self.untold);
-            }
-            *self = Self::new();
-        }
+        self.look();
         if self.told < MOST_TOLD {
             self.told += 1;
             log_forgery(forged, request);
         } else {
             self.untold += 1;
         }
+    }
+
+    /// Begins anew once the period is over.
+    pub(super) fn look(&mut self) {
+        if clock::since(self.since) >= Self::PERIOD {
+            self.conclude();
+        }
+    }
+
+    /// Reports how many were not, and begins anew.
+    pub(super) fn conclude(&mut self) {
+        if self.untold > 0 {
+            log::error!("Signature verification failed {} more times", self.untold);
+        }
+        *self = Self::new();
     }
 }
 

@@ -136,6 +136,16 @@ impl Webhook {
         self.effects.note_old_policy(why);
     }
 
+    /// Looks after what no request brings up: reports the rest of a flood once it is over.
+    pub fn look(&self) {
+        hold(&self.reports).look();
+    }
+
+    /// Reports what is yet to be reported, before the end.
+    pub fn conclude(&self) {
+        hold(&self.reports).conclude();
+    }
+
     /// Whether a request whose body is yet to come is worth reading.
     ///
     /// # Errors
