@@ -461,6 +461,29 @@ fn half_a_line_of_a_dead_process_is_removed_and_nothing_else() {
 }
 
 #[test]
+fn a_line_that_nobody_can_read_keeps_its_place() {
+    let dir = Scratch::new();
+    write_approval(&dir, &sample("apr-1"));
+    Client::new(["approve", "apr-1"]).dir(&dir).finish();
+    let path = file(&dir);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text + "what somebody has written\n").unwrap();
+    write_approval(&dir, &sample("apr-2"));
+    Client::new(["approve", "apr-2"]).dir(&dir).finish();
+    let text = fs::read_to_string(&path).unwrap();
+    let numbers = text.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line["seq"].as_u64()
+    });
+    let numbers: Vec<_> = numbers.collect();
+    assert_eq!(numbers, [Some(1), Some(2), None, Some(4), Some(5)]);
+    // It is the only thing that is wrong.
+    let (status, _, complaint) = audit(&dir, &["verify"]);
+    assert_eq!(status, Some(1), "{complaint}");
+    assert!(complaint.contains("line 3: "), "{complaint}");
+}
+
+#[test]
 fn eight_processes_at_once_make_one_chain() {
     let (slack, dir) = (StandIn::start(), Scratch::new());
     let servers: Vec<Server> = (0..4)

@@ -189,6 +189,8 @@ fn a_request_that_slack_refuses_to_show_is_cancelled_and_its_agent_told_why() {
         assert_tells(&callback, &stored);
         server.wait_for_log("[ERROR] Slack refused to post the request", SOON);
         server.wait_for_log("Agent notified\n", SOON);
+        let counted = "runbook_decisions_total{status=\"cancelled\"} 1\n";
+        assert!(server.get("/metrics").text().contains(counted));
         // It is over for whoever finds the id elsewhere.
         let click = Click::approve("apr-1").response_url(slack.response_url("late"));
         slack.recover();

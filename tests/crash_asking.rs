@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::crash::temporaries;
-use crate::harness::{Client, Finished, Scratch, Server, eventually, owes, read_approval};
+use crate::harness::{
+    Client, Finished, Scratch, Server, eventually, owes, read_approval, sample, write_approval,
+};
 use crate::stand_in::StandIn;
 use crate::strace::{killing_at_every, tampering};
 
@@ -234,4 +236,41 @@ fn a_decision_at_a_terminal_that_dies_is_whole_or_not_at_all() {
             Some(survived)
         });
     }
+}
+
+#[test]
+fn a_decision_at_a_terminal_that_the_disk_does_not_confirm_stands_and_is_told_so() {
+    // The first sync is the file's, the second one the directory's.
+    let Some(traced) = tampering("fsync:error=EIO:when=2") else {
+        return;
+    };
+    let scene = Scene::new();
+    let approve = |id: &str| {
+        write_approval(&scene.dir, &sample(id));
+        Client::new(["approve", id]).dir(&scene.dir)
+    };
+    // The first one makes what there is only once.
+    assert_eq!(approve("apr-0").finish().status, Some(0));
+    let told = approve("apr-1").wrapper(traced).finish();
+    let complaint =
+        "runbook: error: cannot make the decision durable, which stands: input/output error\n";
+    assert_eq!((told.status, &*told.stdout), (Some(1), ""), "{told:?}");
+    assert!(told.stderr.contains(complaint), "{told:?}");
+    assert_eq!(read_approval(&scene.dir, "apr-1")["status"], "approved");
+}
+
+#[test]
+fn a_directory_that_the_disk_does_not_confirm_is_not_worked_in() {
+    let Some(traced) = tampering("fsync:error=EIO:when=1") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let dir = scratch.join("made/by/us");
+    let ask = ["request", "--no-post", "--operation=tidy", "--id=apr-1"];
+    let told = Client::new(ask).dir(&dir).wrapper(traced).finish();
+    assert_eq!(told.status, Some(1), "{told:?}");
+    let complaint = "cannot make the pending directory durable: input/output error\n";
+    assert!(told.stderr.contains(complaint), "{told:?}");
+    assert!(!dir.join("apr-1.json").exists());
+    assert_eq!(Client::new(ask).dir(&dir).finish().status, Some(0));
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Seek, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -71,13 +71,15 @@ impl Link {
         hash: BEGINNING,
     };
 
-    /// The link after a line without its end. A line that nobody can read keeps its place.
-    fn after(line: &[u8], before: u64) -> Self {
-        let numbered = serde_json::from_slice::<Numbered>(line);
-        Self {
-            seq: numbered.map_or(before.saturating_add(1), |numbered| numbered.seq),
-            hash: Sha256::digest(line).into(),
-        }
+    /// The link after a line without its end; `None` when that tells no number.
+    fn of(line: &[u8]) -> Option<Self> {
+        let numbered = serde_json::from_slice::<Numbered>(line).ok()?;
+        Some(Self::with(numbered.seq, line))
+    }
+
+    fn with(seq: u64, line: &[u8]) -> Self {
+        let hash = Sha256::digest(line).into();
+        Self { seq, hash }
     }
 
     /// `SEQ HASH`, always as long.
@@ -186,8 +188,9 @@ impl AuditLog {
         }
         let mut lines = String::new();
         for body in bodies {
-            let line = line(tail.link, body);
-            tail.link = Link::after(line.as_bytes(), tail.link.seq);
+            let seq = tail.link.seq.saturating_add(1);
+            let line = line(seq, &tail.link.hash, body);
+            tail.link = Link::with(seq, line.as_bytes());
             lines.push_str(&line);
             lines.push('\n');
         }
@@ -242,24 +245,37 @@ impl AuditLog {
             file.sync_all()?;
         }
         let link = match last {
-            // The note is of this line, unless whoever added it was killed before.
-            Some(line) => Link::after(&line, self.noted().seq.saturating_sub(1)),
-            None => self.find_link()?,
+            Some(line) => match Link::of(&line) {
+                Some(link) => link,
+                None => self.link_of_unreadable(&line, file)?,
+            },
+            None => self.find_link(self.noted())?,
         };
         Tail::at(file, link)
     }
 
-    /// The end of the chain in the files that were put away, by us or by others, or as it was noted when they have
-    /// been taken away since, or packed.
-    fn find_link(&self) -> io::Result<Link> {
-        let mut newest = self.noted();
+    /// The end of the chain in the files that were put away, by us or by others, or this one when they have been
+    /// taken away since, or packed.
+    fn find_link(&self, mut newest: Link) -> io::Result<Link> {
         for path in audit_trail::put_away(&self.folder)? {
-            if let (Some(line), _) = last_line(&mut File::open(path)?)? {
-                let link = Link::after(&line, 0);
+            if let (Some(line), _) = last_line(&mut File::open(path)?)?
+                && let Some(link) = Link::of(&line)
+            {
                 newest = if link.seq > newest.seq { link } else { newest };
             }
         }
         Ok(newest)
+    }
+
+    /// The link after a line that somebody else has made of ours or added to them. As for whoever verifies the chain,
+    /// each such line takes a place.
+    fn link_of_unreadable(&self, last: &[u8], file: &mut File) -> io::Result<Link> {
+        let mut seq = self.find_link(Link::NONE)?.seq;
+        file.seek(SeekFrom::Start(0))?;
+        for line in BufReader::new(file).split(b'\n') {
+            seq = Link::of(&line?).map_or(seq.saturating_add(1), |link| link.seq);
+        }
+        Ok(Link::with(seq, last))
     }
 
     /// The end of the chain as it was noted last, or its beginning.
@@ -314,11 +330,8 @@ fn last_line(file: &mut File) -> io::Result<(Option<Vec<u8>>, u64)> {
 }
 
 /// One line, without its end.
-fn line(before: Link, body: &str) -> String {
-    let (seq, prev) = (
-        before.seq.saturating_add(1),
-        lower::encode_string(&before.hash),
-    );
+fn line(seq: u64, prev: &[u8], body: &str) -> String {
+    let prev = lower::encode_string(prev);
     format!("{{\"seq\":{seq},\"prev\":\"{prev}\",{body}")
 }
 
