@@ -11,9 +11,7 @@ use crate::clock;
 use crate::complaint::{Complaint, Exit, Printable, PrintableJson, counted};
 use crate::config::{self, Environment, HealthSettings, Place};
 use crate::probe::{self, Answer, Question, Trust};
-
-/// What our edge answers plain HTTP where it speaks TLS.
-const SPEAKS_TLS: &str = "this port speaks https";
+use crate::webhook::SPEAKS_TLS;
 
 /// Asks and tells.
 ///

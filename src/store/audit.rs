@@ -246,7 +246,7 @@ impl AuditLog {
         }
         let link = match last {
             Some(line) => match Link::of(&line) {
-                Some(link) => link,
+                Some(end) => end,
                 None => self.link_of_unreadable(&line, file)?,
             },
             None => self.find_link(self.noted())?,

@@ -19,7 +19,7 @@ use super::logged::Logged;
 use super::runbookai::{Answers, Ready};
 use super::{
     Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
-    StoreError, Updated, durable, io_error, watch,
+    StoreError, Updated, durable, io_error, runbookai, watch,
 };
 use crate::approval::{
     Approval, ApprovalId, Ballot, Entry, Fingerprint, Progress, SignKey, Station, Status,
@@ -30,8 +30,6 @@ use crate::live::{Live, hold};
 
 /// How long a successful write proves that writing works.
 const PROOF: Duration = Duration::from_millis(250);
-/// What is written to prove that: an empty file can often be made on a disk that is full.
-const PAGE: [u8; 4096] = [b' '; 4096];
 /// How long a listing goes on before others have their turn.
 const STRETCH: Duration = Duration::from_millis(20);
 /// How long a count waits for a listing to be whole: health is to be told soon after the start, too.
@@ -151,7 +149,7 @@ impl Directory {
             .flatten()
             .filter_map(Result::ok);
         let mut names = files.filter_map(|file| file.file_name().into_string().ok());
-        elsewhere && names.any(|name| name.ends_with("_pending.json"))
+        elsewhere && names.any(|name| runbookai::is_request(&name))
     }
 
     /// Takes notice when another directory stands at the path, because one was moved or mounted
@@ -171,7 +169,7 @@ impl Directory {
         self.remove_temporaries(&|owner| self.locks.is_dead(owner))?;
         for file in std::fs::read_dir(self.files.intents())?.filter_map(Result::ok) {
             let name = file.file_name().into_string().unwrap_or_default();
-            let id = name.strip_suffix(".answer").and_then(ApprovalId::parse);
+            let id = runbookai::ready_for(&name);
             if let Some(id) = id {
                 self.answers.put_off(id);
             }
@@ -290,7 +288,13 @@ impl Directory {
         let (temporary, name) = (self.home.temporary(), self.home.temporary());
         let probe = self.files.path.join(&name);
         let like = self.files.path.metadata()?;
-        let written = durable::replace(&self.files.path, &name, &temporary, &PAGE, Some(&like))?;
+        let written = durable::replace(
+            &self.files.path,
+            &name,
+            &temporary,
+            &durable::PAGE,
+            Some(&like),
+        )?;
         let read = durable::read(&probe);
         std::fs::remove_file(&probe)?;
         match (read?, written) {
@@ -473,7 +477,7 @@ impl Store for Directory {
         self.rehearse()
             .map_err(io_error("write to the pending directory"))?;
         let probe = self.audit.folder().join(self.home.temporary());
-        let written = std::fs::write(&probe, PAGE);
+        let written = std::fs::write(&probe, durable::PAGE);
         let removed = std::fs::remove_file(&probe);
         let added = written.and(removed);
         added.map_err(io_error("write to the directory of the audit log"))?;

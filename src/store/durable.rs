@@ -14,6 +14,9 @@ use super::Durability;
 /// Largest file that is read, in bytes. A request for approval is a page, not a book.
 pub(super) const LARGEST: u64 = 1 << 20;
 
+/// What is written to prove that writing works: an empty file can often be made on a disk that is full.
+pub(super) const PAGE: [u8; 4096] = [b' '; 4096];
+
 /// What tells one state of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {

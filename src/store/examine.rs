@@ -102,8 +102,7 @@ fn attempt(folder: &Path, first: &Path, second: &Path) -> Result<(), (&'static s
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
     let mut file = options.open(first).map_err(step("make a file"))?;
-    // A page: an empty file can often be made on a disk that is full.
-    file.write_all(&[b' '; 4096]).map_err(step("write"))?;
+    file.write_all(&durable::PAGE).map_err(step("write"))?;
     file.sync_all().map_err(step("sync a file"))?;
     lock::excludes(&file, &File::open(first).map_err(step("open a file"))?)
         .map_err(step("lock a file"))?;

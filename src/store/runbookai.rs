@@ -30,6 +30,8 @@ pub(super) const FOLDER: &str = ".runbookai";
 
 /// The end of the name of the agent's request, before `.json`.
 pub(super) const REQUEST: &str = "_pending";
+/// The end of the name of an answer that lies ready.
+const READY: &str = ".answer";
 
 /// A file of the agent's protocol, told from an approval by what it holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +58,17 @@ impl AgentFile {
 /// The name of the agent's request.
 pub(super) fn request_name(id: &ApprovalId) -> String {
     format!("{id}{REQUEST}.json")
+}
+
+/// Whether a file is named as the agent's requests are.
+pub(super) fn is_request(name: &str) -> bool {
+    let stem = name.strip_suffix(".json");
+    stem.is_some_and(|stem| stem.ends_with(REQUEST))
+}
+
+/// Whose ready answer a file beside the intents is by its name.
+pub(super) fn ready_for(name: &str) -> Option<ApprovalId> {
+    name.strip_suffix(READY).and_then(ApprovalId::parse)
 }
 
 /// The agent's request as an approval. All that is known is its name and age.
@@ -191,7 +204,7 @@ impl Answers {
     }
 
     fn ready(&self, id: &ApprovalId) -> PathBuf {
-        self.directory.join(FOLDER).join(format!("{id}.answer"))
+        self.directory.join(FOLDER).join(format!("{id}{READY}"))
     }
 
     fn late(&self) -> MutexGuard<'_, Vec<ApprovalId>> {

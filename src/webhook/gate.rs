@@ -45,6 +45,9 @@ pub enum Refusal {
     Failed,
 }
 
+/// What plain HTTP is told where TLS is spoken. `runbook health` knows our server by it.
+pub const SPEAKS_TLS: &str = "this port speaks https";
+
 impl Refusal {
     /// The only map from refusal to HTTP.
     pub(super) fn response(&self) -> Response {
@@ -58,7 +61,7 @@ impl Refusal {
             Self::TooSlow => (408, "too slow"),
             Self::LengthRequired => (411, "content length required"),
             Self::Expectation => (417, "unknown expectation"),
-            Self::PlainHttp => (400, "this port speaks https"),
+            Self::PlainHttp => (400, SPEAKS_TLS),
             Self::Signature => (401, "invalid signature"),
             Self::Unreadable => (400, "unreadable payload"),
             Self::Busy => (503, "busy, try again"),

@@ -24,7 +24,7 @@ pub mod tls;
 #[doc(hidden)]
 pub use head::fuzz as fuzz_head;
 
-pub use gate::Refusal;
+pub use gate::{Refusal, SPEAKS_TLS};
 pub use health::Network;
 pub use limits::Limits;
 
