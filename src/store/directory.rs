@@ -14,7 +14,7 @@ use super::files::{Files, Source, archive_names};
 use super::follow::Follower;
 use super::home::Home;
 use super::index::{Coverage, Index};
-use super::lock::{self, Locks};
+use super::lock::Locks;
 use super::logged::Logged;
 use super::runbookai::{Answers, Ready};
 use super::{
@@ -25,7 +25,6 @@ use crate::approval::{
     Approval, ApprovalId, Ballot, Entry, Fingerprint, Progress, SignKey, Station, Status,
 };
 use crate::clock::{self, Timestamp};
-use crate::complaint::reason;
 use crate::live::{Live, hold};
 
 /// How long a successful write proves that writing works.
@@ -34,8 +33,6 @@ const PROOF: Duration = Duration::from_millis(250);
 const STRETCH: Duration = Duration::from_millis(20);
 /// How long a count waits for a listing to be whole: health is to be told soon after the start, too.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How often it is looked for processes that have died.
-const LOOK: Duration = Duration::from_secs(4);
 
 /// Where a store is, and who uses it.
 #[derive(Clone, Debug, Default)]
@@ -53,19 +50,19 @@ pub struct Site {
 
 /// See [`Store`].
 pub struct Directory {
-    files: Files,
-    home: Home,
+    pub(super) files: Files,
+    pub(super) home: Home,
     station: Station,
-    audit: AuditLog,
+    pub(super) audit: AuditLog,
     logged: Logged,
-    locks: Locks,
-    ballots: Ballots,
+    pub(super) locks: Locks,
+    pub(super) ballots: Ballots,
     events: Events,
     index: Mutex<Index>,
     proven: Mutex<Option<Instant>>,
     /// When dead processes were looked for.
-    looked: Mutex<Option<Instant>>,
-    answers: Answers,
+    pub(super) looked: Mutex<Option<Instant>>,
+    pub(super) answers: Answers,
 }
 
 impl Directory {
@@ -160,82 +157,6 @@ impl Directory {
             log::warn!(path:% = self.files.path.display(); "Another pending directory stands at this path now");
         }
         Ok(())
-    }
-
-    /// Removes what dead processes left behind and delivers what they had decided.
-    fn clear_up(&self) -> io::Result<()> {
-        let dead = self.dead()?;
-        // Those as well that have left nothing else.
-        self.remove_temporaries(&|owner| self.locks.is_dead(owner))?;
-        for file in std::fs::read_dir(self.files.intents())?.filter_map(Result::ok) {
-            let name = file.file_name().into_string().unwrap_or_default();
-            let id = runbookai::ready_for(&name);
-            if let Some(id) = id {
-                self.answers.put_off(id);
-            }
-        }
-        self.audit.clear_up(clock::now());
-        self.answers.deliver_late(&self.locks);
-        self.forget(dead);
-        Ok(())
-    }
-
-    /// Removes the temporaries of these processes.
-    fn remove_temporaries(&self, of: &dyn Fn(&str) -> bool) -> io::Result<()> {
-        for folder in [
-            &self.files.path,
-            &self.files.intents(),
-            self.ballots.folder(),
-        ] {
-            for file in std::fs::read_dir(folder)?.filter_map(Result::ok) {
-                let name = file.file_name().into_string().unwrap_or_default();
-                if lock::temporary_owner(&name).is_some_and(of) {
-                    // Another process may be clearing up, too.
-                    let _ = std::fs::remove_file(file.path());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what dead processes announced themselves with, and their temporaries: commands that were
-    /// killed leave them while a server goes on.
-    fn bury_the_dead(&self) -> io::Result<()> {
-        let dead = self.dead()?;
-        if !dead.is_empty() {
-            self.remove_temporaries(&|owner| dead.iter().any(|dead| dead == owner))?;
-            self.forget(dead);
-        }
-        Ok(())
-    }
-
-    /// The dead processes that announced themselves here.
-    fn dead(&self) -> io::Result<Vec<String>> {
-        let mut owners = self.locks.owners()?;
-        owners.retain(|owner| *owner != self.home.owner() && self.locks.is_dead(owner));
-        Ok(owners)
-    }
-
-    /// Removes what dead processes announced themselves with, once nothing else of theirs is left.
-    fn forget(&self, dead: Vec<String>) {
-        for owner in dead {
-            if !self.ballots.are_owned_by(&owner) {
-                self.locks.forget_if_dead(&owner);
-            }
-        }
-    }
-
-    /// Looks for dead processes, if that has not been done lately.
-    fn look_for_the_dead(&self) {
-        let mut looked = hold(&self.looked);
-        let tick = clock::tick();
-        if looked.is_some_and(|at| tick.duration_since(at) < LOOK) {
-            return;
-        }
-        *looked = Some(tick);
-        if let Err(error) = self.bury_the_dead() {
-            log::debug!(reason:% = reason(&error); "Not cleared up after dead processes");
-        }
     }
 
     /// Writes an approval to where it was found.

@@ -15,6 +15,7 @@ mod home;
 mod index;
 mod lock;
 mod logged;
+mod remains;
 mod runbookai;
 mod watch;
 
