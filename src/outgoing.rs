@@ -181,10 +181,7 @@ pub enum Body {
     Form(String),
 }
 
-/// An answer: status and body.
-pub type Answer = (u16, Vec<u8>);
-
-/// An answer with what stands above it.
+/// What was answered.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -228,21 +225,6 @@ impl Caller {
     /// # Errors
     /// `Limited` or `Failed`.
     pub fn post(
-        &self,
-        url: &str,
-        headers: &[(&str, &str)],
-        body: Body,
-        within: Duration,
-    ) -> Result<Answer, CallError> {
-        let reply = self.exchange(url, headers, body, within)?;
-        Ok((reply.status, reply.body))
-    }
-
-    /// [`Caller::post`], with what stands above the answer.
-    ///
-    /// # Errors
-    /// `Limited` or `Failed`.
-    pub fn exchange(
         &self,
         url: &str,
         headers: &[(&str, &str)],

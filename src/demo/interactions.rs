@@ -66,8 +66,10 @@ impl App {
             ("X-Slack-Signature", &*signature),
         ];
         match Caller::new(None, Roots::default()).post(&url, &headers, body, PATIENCE) {
-            Ok((200, body)) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
-            Ok((status, _)) => Err(format!("the app answered {status}")),
+            Ok(reply) if reply.status == 200 => {
+                Ok(serde_json::from_slice(&reply.body).unwrap_or_default())
+            }
+            Ok(reply) => Err(format!("the app answered {}", reply.status)),
             Err(error) => Err(format!("the app did not acknowledge within 3 s: {error}")),
         }
     }

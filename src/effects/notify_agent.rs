@@ -44,8 +44,9 @@ pub(super) fn call(callbacks: &Callbacks, approval: &Approval) -> Result<(), Cal
         ("X-Runbook-Signature", &*signature),
     ];
     let body = Body::Json(body);
-    match callbacks.caller.post(url.as_str(), &headers, body, CALL)? {
-        (200..=299, _) => Ok(()),
-        (status, _) => Err(CallError::Failed(format!("HTTP status {status}"))),
+    let reply = callbacks.caller.post(url.as_str(), &headers, body, CALL)?;
+    match reply.status {
+        200..=299 => Ok(()),
+        status => Err(CallError::Failed(format!("HTTP status {status}"))),
     }
 }

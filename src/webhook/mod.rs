@@ -18,6 +18,7 @@ mod health;
 mod interactions;
 mod limits;
 mod line;
+mod network;
 pub mod tls;
 
 #[cfg(fuzzing)]
@@ -25,8 +26,8 @@ pub mod tls;
 pub use head::fuzz as fuzz_head;
 
 pub use gate::{Refusal, SPEAKS_TLS};
-pub use health::Network;
 pub use limits::Limits;
+pub use network::Network;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};

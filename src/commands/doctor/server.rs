@@ -141,10 +141,9 @@ pub(super) fn public_url(diagnosis: &Diagnosis) -> Vec<Check> {
         ("X-Slack-Signature", &*signature),
     ];
     let address = format!("{url}/slack/events");
-    let answer = diagnosis
-        .caller
-        .post(&address, &headers, Body::Json(body), CALL);
-    vec![match answer {
+    let caller = &diagnosis.caller;
+    let answer = caller.post(&address, &headers, Body::Json(body), CALL);
+    vec![match answer.map(|reply| (reply.status, reply.body)) {
         Ok((200, body)) if String::from_utf8_lossy(&body).contains(&challenge) => {
             if url.starts_with("https://") {
                 Check::good(PUBLIC, format!("{address} answers the challenge"))

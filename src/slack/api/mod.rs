@@ -22,7 +22,7 @@ use crate::approval::{GroupId, UserId};
 use crate::clock;
 use crate::live::hold;
 use crate::metrics::{self, Counter};
-use crate::outgoing::{Body, CALL, CallError, Caller};
+use crate::outgoing::{Body, CALL, CallError, Caller, Reply};
 use answer::{Nothing, verdict};
 
 /// How long an answer may take that a clicker waits for: they are to have theirs within 5 s.
@@ -207,9 +207,9 @@ impl Client {
         };
         let url = self.base.method("auth.test");
         let authorization = ("Authorization", &*token.authorization());
-        let reply =
-            self.caller
-                .exchange(&url, &[authorization], Body::Form(String::new()), CALL)?;
+        let reply = self
+            .caller
+            .post(&url, &[authorization], Body::Form(String::new()), CALL)?;
         let named = verdict(&reply.body);
         Ok(Introduction {
             named,
@@ -326,7 +326,7 @@ impl Client {
             held.retain(|_, until| *until > now);
             held.insert(limit, now + pause);
         }
-        self.noted(method, sent.and_then(|(_, body)| verdict(&body)))
+        self.noted(method, sent.and_then(|reply| verdict(&reply.body)))
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Limit, Instant>> {
@@ -344,7 +344,7 @@ impl Client {
         let sent = self.caller.post(response_url, &[], body, CALL);
         self.noted(
             "response_url",
-            sent.and_then(|(status, body)| match status {
+            sent.and_then(|Reply { status, body, .. }| match status {
                 // It answers `ok`, or JSON of the Web API's form.
                 200..=299 if body.trim_ascii() == b"ok" || body.is_empty() => Ok(()),
                 200..=299 => verdict(&body).map(|Nothing {}| ()),
