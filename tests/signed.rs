@@ -1,6 +1,8 @@
 //! Signed decisions: whoever can write the directory still cannot approve.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -8,9 +10,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::excuse::is_root;
 use crate::harness::{
-    CHANNEL, Click, Client, Finished, Scratch, Server, eventually, owes, read_approval, sample,
-    settled, write_approval,
+    CHANNEL, Click, Client, Errand, Finished, Scratch, Server, eventually, owes, read_approval,
+    runbook, sample, settled, write_approval,
 };
 use crate::stand_in::StandIn;
 
@@ -80,10 +83,7 @@ impl Scene {
 #[test]
 fn keygen_makes_keys_that_openssl_reads_and_never_replaces_one() {
     let scene = Scene::new();
-    let mode = |path: String| {
-        use std::os::unix::fs::PermissionsExt;
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    };
+    let mode = |path: String| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(scene.key()), 0o600);
     let before = fs::read(scene.key()).unwrap();
     let again = Client::new(["keygen", "--out", &scene.key()]).finish();
@@ -365,4 +365,120 @@ fn with_json_keygen_and_verify_print_one_object() {
         (&json!(1), &whole["last"])
     );
     assert_eq!(whole["sha256"].as_str().unwrap().len(), 64);
+}
+
+/// Agent and server are different users, and one group has them both.
+struct Shared {
+    scene: Scene,
+    program: PathBuf,
+}
+
+impl Shared {
+    const SERVER: u32 = 12_345;
+    const AGENT: u32 = 12_346;
+    const GROUP: u32 = 12_347;
+
+    fn new() -> Self {
+        let scene = Scene::new();
+        let (dir, keys) = (scene.dir.path(), scene.keys.path());
+        let folders = [
+            (dir.parent().unwrap(), 0o711),
+            (dir, 0o2770),
+            (keys.parent().unwrap(), 0o711),
+            (keys, 0o711),
+        ];
+        for (path, mode) in folders {
+            chown(path, Some(Self::SERVER), Some(Self::GROUP)).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        chown(scene.key(), Some(Self::SERVER), Some(Self::SERVER)).unwrap();
+        // Where both can read it.
+        let program = keys.join("runbook");
+        fs::copy(runbook(dir).get_program(), &program).unwrap();
+        Self { scene, program }
+    }
+
+    /// A wrapper that runs the program as this user, who keeps what he makes for himself.
+    fn as_user(&self, user: u32) -> [String; 4] {
+        let script = format!(
+            "shift; umask 077; cd {}; HOME=$PWD exec setpriv --reuid {user} --regid {user} --groups {} {} \"$@\"",
+            self.scene.dir.path().display(),
+            Self::GROUP,
+            self.program.display()
+        );
+        ["sh".into(), "-c".into(), script, "sh".into()]
+    }
+
+    fn server(&self) -> Server {
+        let builder = Server::builder()
+            .dir(&self.scene.dir)
+            .slack(&self.scene.slack);
+        builder
+            .env("SLACK_DEFAULT_CHANNEL", CHANNEL)
+            .wrapper(self.as_user(Self::SERVER))
+            .args(["--sign-key", &self.scene.key()])
+            .start()
+    }
+
+    /// Starts a command of the agent's.
+    fn agent(&self, line: &str) -> Errand {
+        let words = line.split(' ');
+        let client = Client::new(words).dir(&self.scene.dir);
+        client.wrapper(self.as_user(Self::AGENT)).start()
+    }
+
+    /// The users who own something in the directory. All of it is the group's as well, and nobody else's.
+    fn owners(&self) -> BTreeSet<u32> {
+        let mut folders = vec![self.scene.dir.path().to_owned()];
+        let mut owners = BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().filter_map(Result::ok) {
+                // One of those that come and go all the time.
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
+                let (mode, path) = (metadata.mode(), entry.path());
+                let [user, group, others] = [6, 3, 0].map(|shift| mode >> shift & 0o7);
+                let is_theirs = metadata.gid() == Self::GROUP && group == user && others == 0;
+                assert!(is_theirs, "{} {mode:o}", path.display());
+                owners.insert(metadata.uid());
+                folders.extend(metadata.is_dir().then_some(path));
+            }
+        }
+        owners
+    }
+}
+
+#[test]
+fn an_agent_of_another_user_shares_the_directory_by_its_group() {
+    if !is_root("that agent and server are different users") {
+        return;
+    }
+    let shared = Shared::new();
+    let (dir, public) = (&shared.scene.dir, shared.scene.public());
+    let server = shared.server();
+    let ask = format!("--no-post --verify-key {public} --operation scale --id");
+    let asked = shared.agent(&format!("request {ask} apr-1")).wait();
+    assert_eq!(asked.status, Some(0), "{asked:?}");
+    let running = shared.agent(&format!("run {ask} apr-2 -- true"));
+    for id in ["apr-1", "apr-2"] {
+        eventually("the message", SOON, || {
+            let file = dir.join(format!("{id}.json"));
+            let shown = file.exists() && !read_approval(dir, id)["slackMessageTs"].is_null();
+            shown.then_some(())
+        });
+        server.click(&Click::approve(id));
+    }
+    let wait = format!("wait apr-1 --verify-key {public}");
+    let waited = shared.agent(&wait).wait();
+    assert_eq!(waited.stdout, "approved by @alice\n", "{waited:?}");
+    let ran = running.wait();
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(read_approval(dir, "apr-2")["exitCode"], 0);
+    shared.agent(&format!("request {ask} apr-3")).wait();
+    let cancelled = shared.agent("cancel apr-3").wait();
+    assert_eq!(cancelled.status, Some(0), "{cancelled:?}");
+    assert_eq!(server.get("/health").status, 200);
+    let both = BTreeSet::from([Shared::SERVER, Shared::AGENT]);
+    assert_eq!(shared.owners(), both);
 }

@@ -220,7 +220,7 @@ impl AuditLog {
         let file = match options.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let made = options.create(true).mode(0o600).open(&path)?;
-                durable::give_to_owner_of(&self.folder, &path);
+                durable::fit_in(&self.folder, &made);
                 made
             }
             opened => opened?,

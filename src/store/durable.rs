@@ -2,9 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Error, ErrorKind, Read, Write};
-use std::os::unix::fs::{
-    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown,
-};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
@@ -120,7 +118,7 @@ fn not_a_file() -> Error {
 }
 
 /// Creates `path` with `bytes` in it, synced; returns its inode. It is removed again when that fails. With `like`, it
-/// takes that file's mode and, where permitted, its owner.
+/// takes that file's permissions and, where permitted, its owner; without, those that its folder calls for.
 pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<u64> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -128,7 +126,7 @@ pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::
         .mode(0o600)
         .open(path)?;
     if let (None, Some(folder)) = (like, path.parent()) {
-        give_to_owner_of(folder, path);
+        fit_in(folder, &file);
     }
     let written = fill(&mut file, bytes, like);
     if written.is_err() {
@@ -138,15 +136,25 @@ pub(super) fn create(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::
     written
 }
 
-/// Gives what root has made in a folder to whoever owns the folder: root may decide in an emergency,
-/// and must not lock the server out by that.
-pub(super) fn give_to_owner_of(folder: &Path, made: &Path) {
-    if !rustix::process::geteuid().is_root() {
+/// Has what was just made in a folder belong to those whose folder it is. Its owner gets what root has made, for root may
+/// decide in an emergency, and must not lock the server out by that. Its group may do all that the owner may where it
+/// may write to the folder: then the agent and the server are different users.
+pub(super) fn fit_in(folder: &Path, made: &File) {
+    let (Ok(folder), Ok(own)) = (folder.metadata(), made.metadata()) else {
+        return;
+    };
+    if rustix::process::geteuid().is_root() {
+        // Where even root may not, the server has to be root as well.
+        let _ = fchown(made, Some(folder.uid()), Some(folder.gid()));
+    }
+    if folder.mode() & 0o020 == 0 {
         return;
     }
-    if let Ok(folder) = folder.metadata() {
-        // Where even root may not, the server has to be root as well.
-        let _ = lchown(made, Some(folder.uid()), Some(folder.gid()));
+    // A member may choose the group.
+    if own.gid() == folder.gid() || fchown(made, None, Some(folder.gid())).is_ok() {
+        let bits = own.mode() & 0o777;
+        // Refused, it stays the owner's alone.
+        let _ = made.set_permissions(Permissions::from_mode(bits | (bits & 0o700) >> 3));
     }
 }
 
@@ -159,8 +167,8 @@ fn fill(file: &mut File, bytes: &[u8], like: Option<&Metadata>) -> io::Result<u6
             let both = fchown(&*file, Some(like.uid()), Some(like.gid()));
             let _ = both.or_else(|_| fchown(&*file, None, Some(like.gid())));
         }
-        if own.mode() != like.mode() {
-            file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
+        if own.mode() & 0o777 != like.mode() & 0o777 {
+            file.set_permissions(Permissions::from_mode(like.mode() & 0o777))?;
         }
     }
     file.write_all(bytes)?;
@@ -231,7 +239,11 @@ pub(super) fn ensure_folder(path: &Path) -> io::Result<()> {
             let Some(folder) = path.parent() else {
                 return Ok(());
             };
-            give_to_owner_of(folder, path);
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            fit_in(
+                folder,
+                &rustix::fs::open(path, flags, Mode::empty())?.into(),
+            );
             sync_name(path)
         }
     }

@@ -88,13 +88,13 @@ impl Locks {
     /// # Errors
     /// Those of [`Locks::lock`].
     pub(super) fn hold(&self, name: &str) -> Result<Guard, StoreError> {
-        let file = self.open(name).map_err(failed)?;
+        let file = self.open(name).map_err(|error| self.failed(error))?;
         let started = clock::tick();
         loop {
             let waited = clock::since(started);
             match FileExt::try_lock_exclusive(&file) {
                 Ok(()) => return Ok(Guard(file)),
-                Err(error) if !is_contended(&error) => return Err(failed(error)),
+                Err(error) if !is_contended(&error) => return Err(self.failed(error)),
                 Err(_) if waited >= PATIENCE => return Err(StoreError::Busy),
                 // Mostly it is held for as long as the disk takes, so who naps longer sleeps through its end.
                 Err(_) => std::thread::sleep((waited / 4).clamp(SHORTEST_NAP, LONGEST_NAP)),
@@ -107,9 +107,9 @@ impl Locks {
     /// # Errors
     /// `Io` when a lock file cannot be opened or locked.
     pub(super) fn prove(&self) -> Result<(), StoreError> {
-        let file = self.open("00").map_err(failed)?;
+        let file = self.open("00").map_err(|error| self.failed(error))?;
         match FileExt::try_lock_exclusive(&file) {
-            Err(error) if !is_contended(&error) => Err(failed(error)),
+            Err(error) if !is_contended(&error) => Err(self.failed(error)),
             // Somebody holds it, so it can be held.
             Ok(()) | Err(_) => Ok(()),
         }
@@ -122,14 +122,18 @@ impl Locks {
     pub(super) fn announce(&self, owner: &str) -> Result<Guard, StoreError> {
         let deadline = clock::tick() + PATIENCE;
         loop {
-            let file = self.open(&owner_file(owner)).map_err(failed)?;
+            let file = self
+                .open(&owner_file(owner))
+                .map_err(|error| self.failed(error))?;
             match FileExt::try_lock_exclusive(&file) {
                 // Another process that is clearing up may have taken the file for a dead one's,
                 // and removed it, before it was locked.
-                Ok(()) if file.metadata().map_err(failed)?.nlink() > 0 => return Ok(Guard(file)),
+                Ok(()) if file.metadata().map_err(|error| self.failed(error))?.nlink() > 0 => {
+                    return Ok(Guard(file));
+                }
                 Ok(()) => {}
                 Err(error) if !is_contended(&error) || clock::tick() >= deadline => {
-                    return Err(failed(error));
+                    return Err(self.failed(error));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),
             }
@@ -178,6 +182,13 @@ impl Locks {
             .collect())
     }
 
+    fn failed(&self, error: io::Error) -> StoreError {
+        StoreError::Io {
+            what: format!("take a lock in {}", self.folder.display()),
+            error,
+        }
+    }
+
     fn open(&self, name: &str) -> io::Result<File> {
         let path = self.folder.join(name);
         let mut options = OpenOptions::new();
@@ -192,7 +203,7 @@ impl Locks {
             .truncate(false)
             .mode(0o600)
             .open(&path)?;
-        durable::give_to_owner_of(&self.folder, &path);
+        durable::fit_in(&self.folder, &made);
         Ok(made)
     }
 }
@@ -204,13 +215,6 @@ fn owner_file(owner: &str) -> String {
 fn is_contended(error: &io::Error) -> bool {
     error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
         || error.kind() == ErrorKind::Interrupted
-}
-
-fn failed(error: io::Error) -> StoreError {
-    StoreError::Io {
-        what: "take a lock".into(),
-        error,
-    }
 }
 
 /// Letters of a process's name: 80 bits.
