@@ -305,12 +305,12 @@ fn a_value_that_is_wrong_names_where_it_came_from() {
         (
             "publicUrl",
             "example.com",
-            "14: webhook.publicUrl should be a URL such as https://runbook.example.com",
+            "14: webhook.publicUrl should be a URL such as https://runbook.example.com, without a query and without /slack",
         ),
         (
             "publicUrl",
             "https://",
-            "14: webhook.publicUrl should be a URL such as https://runbook.example.com",
+            "14: webhook.publicUrl should be a URL such as https://runbook.example.com, without a query and without /slack",
         ),
         (
             "monitors",

@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::edge::pki::{Authority, Key};
@@ -101,6 +102,10 @@ fn what_is_broken_in_the_configuration_is_told_and_the_rest_looked_at() {
             "the environment variable NONE is not set",
         ),
         ("webhook:\n  workers: none\n", "webhook.workers"),
+        (
+            "webhook:\n  publicUrl: https://example.com/slack/events\n",
+            "without /slack",
+        ),
     ] {
         let found = doctor(&slack).config(yaml).finish();
         is_broken(&found, "configuration", said);
@@ -135,6 +140,46 @@ fn secrets_are_there_and_look_like_secrets() {
     assert!(!user.stdout.contains("xoxp-1-2"));
     let no_token = doctor(&slack).without_env("SLACK_BOT_TOKEN").finish();
     is_broken(&no_token, "bot token", "there is none");
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_is_told() {
+    let (slack, place) = (StandIn::start(), Scratch::new());
+    let file = |name: &str, text: &str, mode| {
+        let path = place.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let secret = |mode| file("secret", SECRET, mode);
+    let look = |client: Client| {
+        let found = client.finish();
+        is_well(&found);
+        line(&found, "secret files").to_owned()
+    };
+    let with_file = |path: PathBuf| {
+        let client = doctor(&slack).without_env("SLACK_SIGNING_SECRET");
+        client.env("SLACK_SIGNING_SECRET_FILE", path)
+    };
+    assert!(look(with_file(secret(0o640))).starts_with('✓'));
+    let told = look(with_file(secret(0o644)));
+    let hint = format!("→ chmod o= {}", place.join("secret").display());
+    assert!(told.starts_with('!') && told.ends_with(&hint), "{told}");
+    // A configuration holds none where it only names a variable.
+    let configured = |token: &str| {
+        let yaml = format!("incident: {{slack: {{botToken: '{token}'}}}}\n");
+        let path = file("config.yaml", &yaml, 0o644);
+        let client = doctor(&slack).and(&["--config", path.to_str().unwrap()]);
+        client.finish().stdout.contains("! secret files")
+    };
+    assert!(configured("xoxb-1-2"));
+    assert!(!configured("${SLACK_BOT_TOKEN}"));
+    let out = place.join("key");
+    Client::new(["keygen", "--out", out.to_str().unwrap()]).finish();
+    let signing = || doctor(&slack).and(&["--sign-key", out.to_str().unwrap()]);
+    assert!(look(signing()).starts_with('✓'));
+    fs::set_permissions(&out, Permissions::from_mode(0o604)).unwrap();
+    assert!(look(signing()).starts_with('!'));
 }
 
 #[test]
@@ -206,6 +251,9 @@ fn a_message_is_posted_when_that_is_asked_for() {
         .without_env("SLACK_DEFAULT_CHANNEL")
         .and(&["--post"]);
     is_broken(&nowhere.finish(), "post", "no channel");
+    let nowhere = doctor(&slack).without_env("SLACK_DEFAULT_CHANNEL").finish();
+    is_well(&nowhere);
+    assert!(line(&nowhere, "channel").starts_with('!'), "{nowhere:?}");
 }
 
 #[test]
@@ -219,6 +267,11 @@ fn a_directory_that_serves_badly_is_told() {
         "{wide:?}"
     );
     is_well(&wide);
+    mode(0o2770);
+    let shared = doctor(&slack).dir(&dir).finish();
+    is_well(&shared);
+    let told = line(&shared, "directory mode");
+    assert!(told.contains("2770: its group may write"), "{told}");
     mode(0o777);
     is_broken(
         &doctor(&slack).dir(&dir).finish(),
@@ -379,10 +432,22 @@ fn the_port_may_be_our_own_and_the_public_url_answers_as_slack_wants() {
         .finish();
     is_broken(&stranger, "public url", "refuses our signature");
 
+    drop(server);
+    let early = at(&port).config(&yaml).finish();
+    is_well(&early);
+    let told = line(&early, "public url");
+    assert!(
+        told.starts_with('!') && told.contains("no server runs here yet → start it"),
+        "{told}"
+    );
+
     let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let silent = at(&port).finish();
     is_broken(&silent, "port", "address already in use");
+    let metrics = format!("127.0.0.1:{port}");
+    let metrics = doctor(&slack).and(&["--metrics-addr", &metrics]).finish();
+    is_broken(&metrics, "metrics address", "--metrics-addr names another");
 }
 
 #[test]

@@ -67,9 +67,9 @@ pub(super) fn bind_alone(option: &str, host: &str, port: u16) -> Result<TcpListe
 /// Whether the server could listen there now. Nobody is kept from it by the question.
 ///
 /// # Errors
-/// Those of [`open`].
-pub(super) fn try_bind(host: &str, port: u16, shared: bool) -> Result<(), Complaint> {
-    try_all("--host", host, port, |address| {
+/// Those of [`open`]; `option` is what names the address.
+pub(super) fn try_bind(option: &str, host: &str, port: u16, shared: bool) -> Result<(), Complaint> {
+    try_all(option, host, port, |address| {
         bind(address, shared).map(drop)
     })
 }
@@ -92,8 +92,9 @@ fn try_all<T>(
     let tried = addresses.into_iter().map(attempt).reduce(Result::or);
     match tried {
         Some(Ok(found)) => Ok(found),
-        Some(Err(error)) => Err(cannot_listen(host, port, &error)),
+        Some(Err(error)) => Err(cannot_listen(option, host, port, &error)),
         None => Err(cannot_listen(
+            option,
             host,
             port,
             &ErrorKind::AddrNotAvailable.into(),
@@ -101,18 +102,22 @@ fn try_all<T>(
     }
 }
 
-fn cannot_listen(host: &str, port: u16, error: &io::Error) -> Complaint {
+fn cannot_listen(option: &str, host: &str, port: u16, error: &io::Error) -> Complaint {
+    let other = match option {
+        "--host" => "--port takes another, 0 any free one".to_owned(),
+        option => format!("{option} names another"),
+    };
     let complaint = Complaint::failure(format!(
         "cannot listen on {host} port {port}: {}",
         reason(error)
     ));
     match error.kind() {
-        ErrorKind::AddrInUse => complaint.hint("another program has the port; --port takes another, 0 any free one"),
+        ErrorKind::AddrInUse => complaint.hint(format!("another program has the port; {other}")),
         ErrorKind::PermissionDenied => complaint.hint(
             "ports below 1024 need a privilege: setcap cap_net_bind_service=+ep on the binary, \
              AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or a systemd socket unit (socket activation)",
         ),
-        ErrorKind::AddrNotAvailable => complaint.hint("--host must be an address of this machine"),
+        ErrorKind::AddrNotAvailable => complaint.hint(format!("{option} must be an address of this machine")),
         _ => complaint,
     }
 }

@@ -46,11 +46,14 @@ pub fn client(
         environment,
         file: &file,
     };
+    let site = site(&sources, Some(reach))?;
+    let mut warnings = file.warnings.clone();
+    warnings.extend(seal::exposed_sign_key(&sources, Some(reach))?);
     Ok(ClientSettings {
-        site: site(&sources, Some(reach))?,
+        site,
         verify_key: seal::verify_key(&sources)?,
         terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
-        warnings: file.warnings.clone(),
+        warnings,
     })
 }

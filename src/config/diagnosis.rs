@@ -7,10 +7,11 @@ use rustls::pki_types::CertificateDer;
 use super::app::needs;
 use super::environment::Environment;
 use super::health::{certificates, public_name};
+use super::seal::sign_key_path;
 use super::site::site;
 use super::sources::{Sources, find_file};
-use super::terms::{self, Reach, caller, channel, proxy, roots};
-use super::webhook::{is_switched_off, public_url, signing_secrets, tls, webhook};
+use super::terms::{self, BOT_TOKEN, Reach, SIGNING_SECRET, caller, channel, proxy, roots};
+use super::webhook::{is_switched_off, metrics, public_url, signing_secrets, tls, webhook};
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
 use crate::outgoing::Caller;
@@ -34,9 +35,13 @@ pub struct Diagnosis {
     pub needs: Needs,
     pub site: Result<Site, Complaint>,
     pub tls: Result<Option<PairPaths>, Complaint>,
+    /// Files that hold a secret.
+    pub private: Vec<PathBuf>,
     pub host: String,
     pub port: u16,
     pub reuse_port: bool,
+    /// Where `/metrics` is to be served alone.
+    pub metrics: Option<(String, u16)>,
     /// Where Slack reaches the server, if the file says.
     pub public_url: Option<String>,
     /// The host in it.
@@ -58,6 +63,9 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
     let whole = webhook(parsed, environment);
     // What cannot be read, `whole` tells.
     let mut file = find_file(parsed, environment).unwrap_or_default();
+    let holds_secret = [BOT_TOKEN, SIGNING_SECRET]
+        .iter()
+        .any(|key| file.spells_out(key));
     file.expand_what_is_set(environment);
     let sources = Sources {
         parsed,
@@ -81,6 +89,10 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         Err(complaint) if !is_told(&complaint) => Err(complaint),
         _ => Ok(file.path().map(Path::to_owned)),
     };
+    let mut private = environment.secret_files();
+    private.extend(file.path().filter(|_| holds_secret).map(Path::to_owned));
+    private.extend(sign_key_path(&sources, None).unwrap_or_default());
+    private.extend(tls.iter().flatten().map(|pair| pair.key.clone()));
     let public_url = file
         .has("webhook.publicUrl")
         .then(|| public_url(&file).ok())
@@ -94,6 +106,8 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,
         port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,
         reuse_port: parsed.flag("--reuse-port"),
+        metrics: metrics(&sources).unwrap_or_default(),
+        private,
         public_name: public_name(&sources).unwrap_or_default(),
         caller: Caller::new(
             proxy(environment).unwrap_or_default(),

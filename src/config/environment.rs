@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::approval::Station;
 use crate::complaint::{Complaint, cannot_read};
@@ -79,6 +79,17 @@ impl Environment {
         ["SLACK_BOT_TOKEN", "SLACK_BOT_TOKEN_FILE"]
             .iter()
             .any(|name| self.os_value(name).is_some())
+    }
+
+    /// The files that variables name for secrets.
+    pub(super) fn secret_files(&self) -> Vec<PathBuf> {
+        let names = [
+            "SLACK_SIGNING_SECRET_FILE",
+            "SLACK_BOT_TOKEN_FILE",
+            "RUNBOOK_CALLBACK_SECRET_FILE",
+        ];
+        let files = names.iter().filter_map(|name| self.os_value(name));
+        files.map(PathBuf::from).collect()
     }
 
     /// What the file that a variable names holds.
@@ -176,6 +187,6 @@ pub fn ignores(signal: i32) -> bool {
 ///
 /// # Errors
 /// It is gone, or may not be entered.
-pub fn working_directory() -> std::io::Result<std::path::PathBuf> {
+pub fn working_directory() -> std::io::Result<PathBuf> {
     std::env::current_dir()
 }

@@ -263,6 +263,21 @@ impl ConfigFile {
             .any(|entry| entry.path == path && !matches!(entry.node, Node::Null))
     }
 
+    /// Whether the text of a key, or one of its texts, is more than a reference to a variable. To be asked before
+    /// references are replaced.
+    pub(super) fn spells_out(&self, path: &str) -> bool {
+        let is_literal = |node: &Node| match node {
+            Node::Text(text) => !text.trim().is_empty() && !text.contains("${"),
+            Node::Number(_) => true,
+            _ => false,
+        };
+        let mut values = self.values.iter().filter(|entry| entry.path == path);
+        values.any(|entry| match &entry.node {
+            Node::List(items) => items.iter().any(|item| is_literal(&item.value)),
+            node => is_literal(node),
+        })
+    }
+
     /// A complaint about the value of a key.
     pub(super) fn complain_about(&self, path: &str, what: &str) -> Complaint {
         let at = self

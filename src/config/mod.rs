@@ -23,7 +23,7 @@ pub use diagnosis::{Diagnosis, diagnose};
 pub use environment::{Environment, ignores, station, working_directory};
 pub use health::{HealthSettings, Place, health};
 pub use keys::{KEYS, Key};
-pub use seal::make_key_pair;
+pub use seal::{is_open_to_others, make_key_pair};
 pub use site::temporary_dir;
 pub use sources::{length, text};
 pub use template::write_template;

@@ -1,5 +1,6 @@
 //! The keys of signed decisions: read from PEM files, and made.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -26,22 +27,12 @@ pub(super) fn sign_key(
     sources: &Sources<'_>,
     reach: Option<Reach>,
 ) -> Result<Option<Arc<SignKey>>, Complaint> {
-    let named = sources.parsed.option("--sign-key");
-    let named = named.and_then(|_| sources.parsed.value("--sign-key"));
-    let path = match named {
-        Some(path) => PathBuf::from(path),
-        None if reach == Some(Reach::Looks) => return Ok(None),
-        None => match sources.file.text("approvals.signKey")? {
-            Some(path) if !path.is_empty() => PathBuf::from(path),
-            _ => return Ok(None),
-        },
+    let Some(path) = sign_key_path(sources, reach)? else {
+        return Ok(None);
     };
-    if is_open_to_others(&path) {
-        log::warn!("the sign key {} can be read by everybody", path.display());
-    }
     let bytes = match read(&path) {
         Err(error)
-            if named.is_none()
+            if named_sign_key(sources).is_none()
                 && reach.is_some()
                 && error.kind() == ErrorKind::PermissionDenied =>
         {
@@ -56,9 +47,44 @@ pub(super) fn sign_key(
             "sign key {} is no Ed25519 key in PKCS#8 (PEM)",
             path.display()
         ))
-        .hint("runbook keygen makes one")
+        .hint(if path.extension().is_some_and(|end| end == "pub") {
+            "it is the file without .pub"
+        } else {
+            "runbook keygen makes one"
+        })
     })?;
     Ok(Some(Arc::new(key)))
+}
+
+/// Where the key is that decisions are signed with, if there is one.
+pub(super) fn sign_key_path(
+    sources: &Sources<'_>,
+    reach: Option<Reach>,
+) -> Result<Option<PathBuf>, Complaint> {
+    if let Some(path) = named_sign_key(sources) {
+        return Ok(Some(path.into()));
+    }
+    let path = match reach {
+        Some(Reach::Looks) => None,
+        _ => sources.file.text("approvals.signKey")?,
+    };
+    Ok(path.filter(|path| !path.is_empty()).map(PathBuf::from))
+}
+
+/// The key that an option names, where there is such an option.
+fn named_sign_key<'a>(sources: &Sources<'a>) -> Option<&'a OsStr> {
+    sources.parsed.option("--sign-key")?;
+    sources.parsed.value("--sign-key")
+}
+
+/// What the operator should know of a sign key that others can read.
+pub(super) fn exposed_sign_key(
+    sources: &Sources<'_>,
+    reach: Option<Reach>,
+) -> Result<Option<String>, Complaint> {
+    let path = sign_key_path(sources, reach)?;
+    let exposed = path.filter(|path| is_open_to_others(path));
+    Ok(exposed.map(|path| format!("the sign key {} can be read by everybody", path.display())))
 }
 
 /// The key that an approval must be signed by to count.
@@ -128,7 +154,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Whether anybody but its owner and their group may read a file.
-fn is_open_to_others(path: &Path) -> bool {
+pub fn is_open_to_others(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| metadata.mode() & 0o007 != 0)
 }

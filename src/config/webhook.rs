@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::safety;
+use super::seal::exposed_sign_key;
 use super::site::{site, temporary_dir};
 use super::sources::{Sources, find_file};
 use super::terms::{BOT_TOKEN, Reach, SIGNING_SECRET, terms};
@@ -14,6 +15,7 @@ use crate::approval::is_slack_id;
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
 use crate::effects::Terms;
+use crate::slack::manifest::is_base;
 use crate::slack::signature::SigningSecret;
 use crate::store::Site;
 use crate::webhook::tls::PairPaths;
@@ -75,6 +77,8 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
     // Those who ask will need it; whoever starts the server should learn of a mistake in it.
     safety::require_approval(&file)?;
     warnings.extend(without_slack(&terms)?.map(str::to_owned));
+    let site = site(&sources, None)?;
+    warnings.extend(exposed_sign_key(&sources, None)?);
     Ok(WebhookSettings {
         host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,
         port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,
@@ -82,21 +86,14 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
             text.parse().ok().filter(|n| (1..=256).contains(n))
         })?,
         reuse_port: parsed.flag("--reuse-port"),
-        metrics: sources.settle(
-            "--metrics-addr",
-            "HOST:PORT, such as 127.0.0.1:9464",
-            |text| match text {
-                "" => Some(None),
-                text => host_and_port(text).map(Some),
-            },
-        )?,
+        metrics: metrics(&sources)?,
         tls: tls(parsed)?,
         public_url: public_url(&file)?,
         monitors: networks(&file, "webhook.monitors")?,
         trusted_proxies: networks(&file, "webhook.trustedProxies")?,
         limits: limits(&file)?,
         temporary_dir: temporary_dir(environment),
-        site: site(&sources, None)?,
+        site,
         keep_decided: file
             .parsed(
                 "approvals.keepDecided",
@@ -179,16 +176,19 @@ pub(super) fn tls(parsed: &Parsed) -> Result<Option<PairPaths>, Complaint> {
 pub(super) fn public_url(file: &ConfigFile) -> Result<String, Complaint> {
     let url = file.parsed(
         "webhook.publicUrl",
-        "a URL such as https://runbook.example.com",
-        |text| {
-            let rest = text
-                .strip_prefix("https://")
-                .or(text.strip_prefix("http://"))?;
-            (!rest.is_empty() && !text.contains(char::is_whitespace))
-                .then(|| text.trim_end_matches('/').to_owned())
-        },
+        "a URL such as https://runbook.example.com, without a query and without /slack",
+        |text| is_base(text).then(|| text.trim_end_matches('/').to_owned()),
     )?;
     Ok(url.unwrap_or_else(|| "https://your-domain.com".into()))
+}
+
+/// Where `/metrics` is to be served alone.
+pub(super) fn metrics(sources: &Sources<'_>) -> Result<Option<(String, u16)>, Complaint> {
+    let expected = "HOST:PORT, such as 127.0.0.1:9464";
+    sources.settle("--metrics-addr", expected, |text| match text {
+        "" => Some(None),
+        text => host_and_port(text).map(Some),
+    })
 }
 
 /// `HOST:PORT`, an IPv6 host in brackets.

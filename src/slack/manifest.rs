@@ -47,10 +47,15 @@ impl PublicUrl {
     /// `None` for anything that Slack could not call, or that already is one of our addresses.
     pub fn parse(text: &str) -> Option<Self> {
         let bare = text.trim_end_matches('/');
-        let https = Url::parse(bare).is_some_and(|url| url.origin().starts_with("https://"));
-        let odd = text.contains(['?', '#']) || bare.ends_with("/slack") || bare.contains("/slack/");
-        (https && !odd).then(|| Self(bare.to_owned()))
+        (bare.starts_with("https://") && is_base(text)).then(|| Self(bare.to_owned()))
     }
+}
+
+/// Whether our addresses can stand behind a URL, http or https: it has no query, and is none of them itself.
+pub fn is_base(text: &str) -> bool {
+    let bare = text.trim_end_matches('/');
+    let odd = text.contains(['?', '#']) || bare.ends_with("/slack") || bare.contains("/slack/");
+    Url::parse(bare).is_some() && !odd
 }
 
 /// What the app has to be allowed.

@@ -5,13 +5,15 @@ mod place;
 mod server;
 mod slack;
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::print;
 use super::wait::Form;
 use crate::cli::Parsed;
 use crate::complaint::{Complaint, Exit, Printable, PrintableJson};
-use crate::config::{self, Diagnosis, Environment};
+use crate::config::{self, Diagnosis, Environment, is_open_to_others};
 use crate::slack::signature::SigningSecret;
 
 /// How one thing is.
@@ -127,8 +129,9 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     tell(slack::checks(&diagnosis, parsed.flag("--post")))?;
     tell(place::checks(&diagnosis))?;
     tell(server::tls(&diagnosis))?;
-    tell(server::port(&diagnosis))?;
-    tell(server::public_url(&diagnosis))?;
+    let serves = server::serves(&diagnosis);
+    tell(server::ports(&diagnosis, serves))?;
+    tell(vec![server::public_url(&diagnosis, serves)])?;
     if form == Form::Json {
         let list: Vec<Value> = checks.iter().map(Check::json).collect();
         let text = format!("{:#}\n", Value::Array(list));
@@ -151,7 +154,24 @@ fn configuration(diagnosis: &Diagnosis) -> Vec<Check> {
         Check::notable("configuration key", warning).hint("it means nothing; correct or remove it")
     }));
     checks.push(signing_secret(&diagnosis.secrets));
+    checks.extend(secret_files(&diagnosis.private));
     checks
+}
+
+/// Whether secrets are kept from whoever else is on this machine.
+fn secret_files(private: &[PathBuf]) -> Vec<Check> {
+    const NAME: &str = "secret files";
+    let exposed = private.iter().filter(|path| is_open_to_others(path));
+    let told = exposed.map(|path| {
+        let path = path.display();
+        Check::notable(NAME, format!("{path} can be read by everybody"))
+            .hint(format!("chmod o= {path}"))
+    });
+    let told: Vec<Check> = told.collect();
+    if told.is_empty() && !private.is_empty() {
+        return vec![Check::good(NAME, "not everybody can read them")];
+    }
+    told
 }
 
 fn signing_secret(secrets: &Result<Vec<SigningSecret>, Complaint>) -> Check {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::complaint::reason;
+use crate::complaint::{Complaint, reason};
 use crate::config::Diagnosis;
 use crate::store::examine::{Found, Place, look, rehearse};
 use crate::store::{Directory, Site, Store};
@@ -21,7 +21,7 @@ const LEAST_INODES: u64 = 1000;
 pub(super) fn checks(diagnosis: &Diagnosis) -> Vec<Check> {
     let site = match &diagnosis.site {
         Ok(site) => site,
-        Err(complaint) => return vec![Check::complain(PENDING, complaint)],
+        Err(complaint) => return vec![unusable(diagnosis, complaint)],
     };
     let shown = site.path.display();
     let mut checks = Vec::new();
@@ -54,6 +54,16 @@ pub(super) fn checks(diagnosis: &Diagnosis) -> Vec<Check> {
     }
     checks.push(audit(&site.audit_folder(&absolute(&site.path))));
     checks
+}
+
+/// What keeps the directory from being known; what the configuration's own line tells is not told twice.
+fn unusable(diagnosis: &Diagnosis, complaint: &Complaint) -> Check {
+    match &diagnosis.file {
+        Err(told) if told.what() == complaint.what() => {
+            Check::unseen(PENDING, "the configuration is wrong")
+        }
+        _ => Check::complain(PENDING, complaint),
+    }
 }
 
 fn absolute(path: &Path) -> std::path::PathBuf {
@@ -95,6 +105,11 @@ fn mode(place: &Place) -> Check {
         mode if mode & 0o002 != 0 => {
             let what = format!("{mode:04o}: everybody may write approvals there");
             Check::bad(MODE, what).hint(hint)
+        }
+        mode if mode & 0o020 != 0 => {
+            let what = format!("{mode:04o}: its group may write approvals there, too");
+            Check::notable(MODE, what)
+                .hint("sign the decisions (--sign-key) if that is not to be trusted so far")
         }
         mode if mode & 0o077 != 0 => {
             let what = format!("{mode:04o}, wider than 0700: others than its owner get in");

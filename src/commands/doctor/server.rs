@@ -19,6 +19,7 @@ const NAMES: &str = "tls names";
 const CHAIN: &str = "tls chain";
 const EXPIRY: &str = "tls expiry";
 const PORT: &str = "port";
+const METRICS: &str = "metrics address";
 const PUBLIC: &str = "public url";
 /// Days that a certificate should hold yet. Let's Encrypt renews 30 days ahead.
 const SOON: i64 = 14;
@@ -97,41 +98,43 @@ fn expiry(certificate: &[u8]) -> (Check, bool) {
     }
 }
 
-pub(super) fn port(diagnosis: &Diagnosis) -> Vec<Check> {
-    let (host, port) = (&*diagnosis.host, diagnosis.port);
-    let check = match try_bind(host, port, diagnosis.reuse_port) {
-        Ok(()) if port == 0 => Check::good(PORT, "any free one is taken"),
-        Ok(()) => Check::good(PORT, format!("{port} is free, and can be listened on")),
-        // It may be taken by ourselves.
-        Err(_) if is_ours(host, port) => {
-            Check::good(PORT, format!("{port} is served by a running runbook"))
-        }
-        Err(complaint) => Check::complain(PORT, &complaint),
-    };
-    vec![check]
-}
-
-fn is_ours(host: &str, port: u16) -> bool {
-    let host = match host {
+/// Whether a server of ours has the port already.
+pub(super) fn serves(diagnosis: &Diagnosis) -> bool {
+    let host = match &*diagnosis.host {
         "0.0.0.0" | "::" | "[::]" => "127.0.0.1",
         host => host,
     };
-    health::is_served(&health::of_port(port, host))
+    diagnosis.port != 0 && health::is_served(&health::of_port(diagnosis.port, host))
 }
 
-/// Plays Slack's own question to a Request URL.
-pub(super) fn public_url(diagnosis: &Diagnosis) -> Vec<Check> {
+pub(super) fn ports(diagnosis: &Diagnosis, serves: bool) -> Vec<Check> {
+    let (host, port) = (&*diagnosis.host, diagnosis.port);
+    let mut checks = vec![match try_bind("--host", host, port, diagnosis.reuse_port) {
+        _ if serves => Check::good(PORT, format!("{port} is served by a running runbook")),
+        Ok(()) if port == 0 => Check::good(PORT, "any free one is taken"),
+        Ok(()) => Check::good(PORT, format!("{port} is free, and can be listened on")),
+        Err(complaint) => Check::complain(PORT, &complaint),
+    }];
+    // The one that runs may be what has it.
+    if let Some((host, port)) = diagnosis.metrics.as_ref().filter(|_| !serves) {
+        checks.push(match try_bind("--metrics-addr", host, *port, false) {
+            Ok(()) => Check::good(METRICS, format!("{port} is free, and can be listened on")),
+            Err(complaint) => Check::complain(METRICS, &complaint),
+        });
+    }
+    checks
+}
+
+/// Plays Slack's own question to a Request URL. Where no server runs yet, nobody answers.
+pub(super) fn public_url(diagnosis: &Diagnosis, serves: bool) -> Check {
     let Some(url) = &diagnosis.public_url else {
-        return vec![Check::unseen(PUBLIC, "webhook.publicUrl is not configured")];
+        return Check::unseen(PUBLIC, "webhook.publicUrl is not configured");
     };
     let Some(secret) = diagnosis.secrets.as_ref().ok().and_then(|all| all.first()) else {
-        return vec![Check::unseen(
-            PUBLIC,
-            "there is no signing secret to ask with",
-        )];
+        return Check::unseen(PUBLIC, "there is no signing secret to ask with");
     };
     let Ok(challenge) = random::letters(20) else {
-        return vec![Check::unseen(PUBLIC, "cannot get random bytes")];
+        return Check::unseen(PUBLIC, "cannot get random bytes");
     };
     let body = json!({ "type": "url_verification", "challenge": challenge }).to_string();
     let timestamp = clock::now().unix().to_string();
@@ -143,7 +146,11 @@ pub(super) fn public_url(diagnosis: &Diagnosis) -> Vec<Check> {
     let address = format!("{url}/slack/events");
     let caller = &diagnosis.caller;
     let answer = caller.post(&address, &headers, Body::Json(body), CALL);
-    vec![match answer.map(|reply| (reply.status, reply.body)) {
+    let too_early = |what: String| {
+        Check::notable(PUBLIC, format!("{what}; no server runs here yet"))
+            .hint("start it, and look again")
+    };
+    match answer.map(|reply| (reply.status, reply.body)) {
         Ok((200, body)) if String::from_utf8_lossy(&body).contains(&challenge) => {
             if url.starts_with("https://") {
                 Check::good(PUBLIC, format!("{address} answers the challenge"))
@@ -157,9 +164,14 @@ pub(super) fn public_url(diagnosis: &Diagnosis) -> Vec<Check> {
         Ok((status, _)) => {
             let what =
                 format!("{address} answers with HTTP status {status}, and not the challenge");
+            // What a proxy says of a server that it does not reach.
+            if !serves && (502..=504).contains(&status) {
+                return too_early(what);
+            }
             Check::bad(PUBLIC, what).hint("the proxy must pass /slack/… on to the server as it is")
         }
+        Err(error) if !serves => too_early(format!("{address}: {error}")),
         Err(error) => Check::bad(PUBLIC, format!("{address}: {error}"))
-            .hint("the server must run, and its name, proxy and certificate must lead to it"),
-    }]
+            .hint("its name, proxy and certificate must lead to the server, which runs"),
+    }
 }

@@ -14,6 +14,8 @@ const SLACK: &str = "slack";
 const SCOPES: &str = "scopes";
 const CLOCK: &str = "clock";
 const POST: &str = "post";
+const CHANNEL: &str = "channel";
+const NAMES_CHANNEL: &str = "SLACK_DEFAULT_CHANNEL or incident.slack.approvalChannel names one";
 /// Seconds that a clock may be off before somebody should look after it.
 const DRIFT: u64 = 30;
 /// Without these the server still decides.
@@ -46,7 +48,7 @@ pub(super) fn checks(diagnosis: &Diagnosis, post: bool) -> Vec<Check> {
         Some(TokenKind::Unknown) => Check::bad(TOKEN, "it does not look like one: xoxb-…")
             .hint("take the Bot User OAuth Token under OAuth & Permissions of the app"),
     };
-    let mut checks = vec![token];
+    let mut checks = vec![token, channel(diagnosis)];
     match slack.introduce() {
         Ok(introduction) => {
             let known = introduction.named.is_ok();
@@ -68,6 +70,17 @@ pub(super) fn checks(diagnosis: &Diagnosis, post: bool) -> Vec<Check> {
         }
     }
     checks
+}
+
+fn channel(diagnosis: &Diagnosis) -> Check {
+    match &diagnosis.channel {
+        Some(channel) => Check::good(CHANNEL, channel),
+        None => Check::notable(
+            CHANNEL,
+            "there is none: a request that names none is not posted",
+        )
+        .hint(NAMES_CHANNEL),
+    }
 }
 
 fn introduced(diagnosis: &Diagnosis, introduction: &Introduction) -> Vec<Check> {
@@ -137,8 +150,7 @@ fn clock_check(slack: Option<Timestamp>) -> Check {
 
 fn posted(slack: &Client, channel: Option<&str>) -> Check {
     let Some(channel) = channel else {
-        return Check::bad(POST, "there is no channel to post to")
-            .hint("SLACK_DEFAULT_CHANNEL or incident.slack.approvalChannel names one");
+        return Check::bad(POST, "there is no channel to post to").hint(NAMES_CHANNEL);
     };
     let text = "This is a test by runbook doctor: requests for approval will appear here. There is nothing to do.";
     let message = Message {
