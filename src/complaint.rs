@@ -247,18 +247,19 @@ pub fn counted(number: &impl fmt::Display, one: &str) -> String {
 
 /// ` (did you mean …?)` with the candidate nearest to `word`, or nothing when none is near.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+    // That both are options does not make them near.
+    let bare = |word: &str| word.trim_start_matches('-').to_lowercase();
+    let word = bare(word);
+    let near = candidates.into_iter().filter_map(|candidate| {
+        let other = bare(candidate);
+        let longest = other.len().max(word.len());
+        let distance = strsim::damerau_levenshtein(&word, &other);
+        (distance <= longest / 3 + 1 && distance < longest).then_some((distance, candidate))
+    });
+    let nearest = near
         .min()
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(word.len()) / 3 + 1)
-        .map(|(_, candidate)| format!(" (did you mean {candidate}?)"))
-        .unwrap_or_default()
+        .map(|(_, candidate)| format!(" (did you mean {candidate}?)"));
+    nearest.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -307,5 +308,6 @@ mod tests {
             " (did you mean port?)"
         );
         assert_eq!(did_you_mean("frobnicate", ["host", "port"]), "");
+        assert_eq!(did_you_mean("-x", ["--id"]), "");
     }
 }

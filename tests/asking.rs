@@ -222,7 +222,7 @@ fn what_is_no_request_on_standard_input_is_refused_before_anything_is_kept() {
         (Vec::new(), "empty"),
         (b"{".to_vec(), "not JSON"),
         (b"\xff\xfe{}".to_vec(), "not JSON"),
-        (b"[]".to_vec(), "not JSON"),
+        (b"[]".to_vec(), "no JSON object"),
         (b"{}".to_vec(), "--operation is missing"),
         (
             br#"{"operation": "x", "operation": "y"}"#.to_vec(),
@@ -316,7 +316,7 @@ fn a_usage_error_is_one_line_and_nothing_is_asked() {
         ),
         (
             r#"request --operation x --args {"a":1,"a":2}"#,
-            "--args is no JSON object: it is not JSON of the right shape: \
+            "--args: it is no JSON object that can be used: \
              duplicate key \"a\" at line 1 column 13",
         ),
         (

@@ -183,6 +183,12 @@ fn every_kind_of_event_is_told_in_order() {
         assert!(told[1]["by"]["id"].as_str().unwrap().starts_with("cli:"));
         assert_eq!(told[1]["reason"], "no");
     }
+    let late = Client::new(["cancel", "apr-4", "--reason", "late"]);
+    assert_eq!(late.dir(&dir).finish().status, Some(1));
+    let late = &told(&dir, "apr-4", &["requested", "decided", "refused"])[2];
+    assert_eq!(late["refusal"], "already decided, so not cancelled");
+    assert_eq!(late["reason"], "late");
+    assert!(late["by"]["id"].as_str().unwrap().starts_with("cli:"));
 
     // Rules that hold, and rules that cannot.
     let rules = |event: &str| lines(&dir).iter().filter(|l| l["event"] == event).count();
@@ -324,6 +330,12 @@ fn verify_names_the_first_line_that_was_touched() {
             complaint.contains(&format!("line {line}:")),
             "{what}: {complaint}"
         );
+        let (status, out, _) = audit(&dir, &["verify", "--json"]);
+        let found: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(status, Some(1), "{what}: {out}");
+        assert_eq!(found["whole"], false, "{what}");
+        assert_eq!(found["line"], line, "{what}");
+        assert_eq!(found["file"], file(&dir).to_str().unwrap(), "{what}");
     }
 }
 

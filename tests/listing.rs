@@ -221,10 +221,10 @@ fn nothing_pending_is_one_line_and_no_directory_is_an_error() {
         assert_eq!((finished.status, finished.stdout.as_str()), (Some(1), ""));
         let (error, hint) = finished.stderr.split_once('\n').unwrap();
         let missing = format!(
-            "runbook: error: pending directory {}",
+            "runbook: error: there is no pending directory {}",
             dir.join("missing").display()
         );
-        assert!(error.starts_with(&missing), "{error}");
+        assert_eq!(error, missing);
         assert!(hint.starts_with("runbook: hint: --pending-dir"), "{hint}");
         assert!(!dir.join("missing").exists());
     }
@@ -688,7 +688,8 @@ fn show_finds_what_is_archived_and_says_why_it_shows_nothing() {
         said.contains("\nrunbook: hint: runbook list --all"),
         "{said}"
     );
-    let damaged = "runbook: error: bad is damaged: operation is missing\n";
+    let damaged = "runbook: error: bad is damaged: operation is missing\n\
+                   runbook: hint: the file stays as it is: mend it, or take it away\n";
     assert_eq!(refused("bad"), (Some(1), damaged.to_owned()));
     for id in ["../bad", "a/b", "x.json", "\u{202e}"] {
         let (status, said) = refused(id);

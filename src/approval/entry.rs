@@ -259,6 +259,16 @@ impl Entry {
         }
     }
 
+    /// The same, done by this person, for this reason.
+    #[must_use]
+    pub fn done(self, by: &Person, reason: Option<&str>) -> Self {
+        Self {
+            by: Some(by.clone().into()),
+            reason: reason.map(cut),
+            ..self
+        }
+    }
+
     /// The same, refused for this.
     #[must_use]
     pub fn refused(self, why: &str) -> Self {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::map::Entry as Slot;
 use serde_json::{Map, Number, Value};
 
@@ -18,7 +19,11 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Damage> {
         return Err(Damage::new("it is empty"));
     }
     let not_json = |error: serde_json::Error| {
-        Damage::new(format!("it is not JSON of the right shape: {error}"))
+        let what = match error.classify() {
+            Category::Data => "it is no JSON object that can be used",
+            Category::Syntax | Category::Eof | Category::Io => "it is not JSON",
+        };
+        Damage::new(format!("{what}: {error}"))
     };
     let Object(fields) = serde_json::from_slice(bytes).map_err(not_json)?;
     Ok(fields)

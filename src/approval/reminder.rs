@@ -16,10 +16,10 @@ pub struct OpenLife {
 
 impl OpenLife {
     /// Whether a reminder is due that comes so long before the end. A life that is no longer than
-    /// that has none: it would come with the request.
+    /// that has none: it would come with the request. What is asked for is rounded up to a second.
     pub fn calls_for_reminder(&self, before: Duration, now: Timestamp) -> bool {
         let due = self.until - before;
-        self.since < due && due <= now && now < self.until
+        self.since + Duration::from_secs(1) <= due && due <= now && now < self.until
     }
 }
 

@@ -248,7 +248,11 @@ fn left_over(command: &Command, given: &BTreeMap<&str, Vec<OsString>>, word: &st
             .all_options()
             .find(|option| option.name.strip_prefix("--") == Some(word));
         let near = meant.map(|option| format!(" (did you mean {}?)", option.name));
-        return Complaint::usage(format!("stray argument {word}{}", near.unwrap_or_default()));
+        let near = near.unwrap_or_else(|| match command.operand {
+            Operand::Words => " (the command stands behind --)".to_owned(),
+            _ => String::new(),
+        });
+        return Complaint::usage(format!("stray argument {word}{near}"));
     }
     let (name, value) = word
         .split_once('=')
@@ -303,6 +307,10 @@ mod tests {
             ("webhook --port 1 --port=2", "--port is given twice"),
             ("webhook --reuse-port=yes", "--reuse-port takes no value"),
             ("webhook now", "stray argument now"),
+            (
+                "run echo --operation x -- echo",
+                "stray argument echo (the command stands behind --)",
+            ),
             ("webhook -x", "unknown option -x"),
             ("--port 3 webhook", "--port before the command"),
         ] {

@@ -111,9 +111,11 @@ fn show(desk: &Desk<'_>, asked: Approval) -> Result<Approval, Error> {
             Attempt::Again { pause, why } => (pause, why, None),
         };
         let pause = pause.unwrap_or(own_pause);
-        log::warn!(approvalId:% = id, reason:% = why; "{}", undone(Effect::PostMessage));
+        let is_last = clock::tick() + pause > end;
+        let again = if is_last { "" } else { ", trying again" };
+        log::warn!(approvalId:% = id, reason:% = why; "{}{again}", undone(Effect::PostMessage));
         own_pause *= 2;
-        if clock::tick() + pause > end {
+        if is_last {
             give_up_posting(desk.store, desk.terms, &id, &why)?;
             return Err(Error::Slack(why));
         }

@@ -6,7 +6,7 @@ use crate::approval::{
     Approval, ApprovalId, Ballot, Choice, Mandate, Objection, Person, Route, Sent, Verdict, Voter,
 };
 use crate::clock;
-use crate::store::{Durability, commit, withdraw};
+use crate::store::{Durability, commit, record_late_withdrawal, withdraw};
 
 /// What became of it.
 #[derive(Debug)]
@@ -71,8 +71,10 @@ pub fn cancel(
     by: &Person,
     reason: Option<&str>,
 ) -> Result<Decided, Error> {
-    match withdraw(desk.store, id, Some(by), reason, PATH)? {
-        Some(withdrawn) => Ok(Decided::Now(Box::new(withdrawn))),
-        None => Ok(Decided::Before(Box::new(read(desk, id)?))),
+    if let Some(withdrawn) = withdraw(desk.store, id, Some(by), reason, PATH)? {
+        return Ok(Decided::Now(Box::new(withdrawn)));
     }
+    let before = read(desk, id)?;
+    record_late_withdrawal(desk.store, &before, by, reason);
+    Ok(Decided::Before(Box::new(before)))
 }

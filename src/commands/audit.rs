@@ -12,7 +12,7 @@ use crate::cli::Parsed;
 use crate::clock::{self, Timestamp};
 use crate::complaint::{Complaint, Exit, Printable, PrintableJson, cannot_read, counted};
 use crate::config::{self, Environment, Reach, text};
-use crate::store::audit_trail::{self, Unread};
+use crate::store::audit_trail::{self, Broken, Unread};
 
 /// Prints, or verifies.
 ///
@@ -30,12 +30,19 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
 }
 
 fn verify(folder: &Path, form: Form) -> Result<Exit, Complaint> {
-    let chain = audit_trail::verify(folder).map_err(|unread| complain(folder, unread))?;
+    let chain = audit_trail::verify(folder).or_else(|unread| {
+        if let (Form::Json, Unread::Broken(Broken { file, line, why })) = (form, &unread) {
+            let broken = json!({ "whole": false, "file": file, "line": line, "reason": why });
+            print(&PrintableJson(&format!("{broken:#}\n")).to_string())?;
+        }
+        Err(complain(folder, unread))
+    })?;
     if chain.lines == 0 {
         return Err(no_log(folder));
     }
     if form == Form::Json {
         let whole = json!({
+            "whole": true,
             "lines": chain.lines,
             "files": chain.files,
             "first": chain.first,
@@ -173,7 +180,7 @@ fn no_log(folder: &Path) -> Complaint {
 fn complain(folder: &Path, unread: Unread) -> Complaint {
     match unread {
         Unread::Broken(broken) => Complaint::failure(format!("the audit log is broken: {broken}"))
-            .hint("keep it as it is, and compare that line with a backup; the lines before it are whole"),
+            .hint("keep it as it is, and compare that line and the one before it with a backup; the chain holds up to there"),
         Unread::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => no_log(folder),
         Unread::Io { file, error } => {
             cannot_read("audit log", &file, &error).exit(Exit::Failure)

@@ -14,7 +14,7 @@ use serde_json::Map;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::desk::{Office, outcome};
+use super::desk::{Office, asking, outcome};
 use super::server::Event;
 use super::webhook;
 use super::{print, request};
@@ -22,7 +22,7 @@ use crate::approval::{ApprovalId, Choice, CommandLine, Risk};
 use crate::cli::{self, Parsed, Request};
 use crate::client::{self, Waited};
 use crate::complaint::{Complaint, Exit, reason};
-use crate::config::{self, Environment, Reach, text};
+use crate::config::{self, Environment, text};
 use crate::demo::stand_in::StandIn;
 use crate::demo::{App, CHANNEL, PEOPLE, Place, Wish, aside, story};
 use crate::random;
@@ -249,14 +249,14 @@ impl Stage {
             .collect();
         let words = [&words[..], &["--no-post"]].concat();
         let parsed = self.command("request", &words)?;
-        let office = Office::open(&parsed, &self.environment, Reach::Posts)?;
+        let office = Office::to_ask(asking(&parsed, &self.environment)?)?;
         let mut fields = Map::new();
         let sample = ApprovalId::parse(SAMPLE);
         let is_free = |id: &ApprovalId| matches!(office.store.read(id), Ok(None));
         if let Some(id) = sample.filter(|id| risk == Risk::High && is_free(id)) {
             fields.insert("id".into(), id.as_str().into());
         }
-        let approval = request::compose(&parsed, &office, &mut fields)?;
+        let approval = request::compose(&parsed, &office.settings, &mut fields)?;
         let id = approval.id().clone();
         print(&format!(
             "The agent asks, and waits:\n\n{}\n",

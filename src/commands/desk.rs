@@ -1,6 +1,7 @@
 //! What the commands share that ask, look or decide: the open directory, and the words for what
 //! became of a request.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::approval::{Approval, ApprovalId, Person, Status, UserId};
@@ -18,7 +19,7 @@ pub(super) struct Office {
 }
 
 impl Office {
-    /// Reads the settings and opens the directory; who posts makes it when it is missing.
+    /// Reads the settings and opens the directory.
     ///
     /// # Errors
     /// The configuration is wrong, or the directory cannot be had.
@@ -27,18 +28,22 @@ impl Office {
         environment: &Environment,
         reach: Reach,
     ) -> Result<Self, Complaint> {
-        let settings = config::client(parsed, environment, reach)?;
-        for warning in &settings.warnings {
-            log::warn!("{warning}");
-        }
+        Self::visit(settings(parsed, environment, reach)?)
+    }
+
+    /// Opens the directory to ask there, and makes it when it is missing.
+    ///
+    /// # Errors
+    /// The directory cannot be had.
+    pub(super) fn to_ask(settings: ClientSettings) -> Result<Self, Complaint> {
         let path = &settings.site.path;
-        let made = match reach {
-            Reach::Posts => Directory::make(path),
-            Reach::Updates | Reach::Looks => Ok(()),
-        };
-        let store = made
-            .and_then(|()| Directory::visit(&settings.site))
-            .map_err(|error| no_directory(path, &error))?;
+        Directory::make(path).map_err(|error| no_directory(path, &error))?;
+        Self::visit(settings)
+    }
+
+    fn visit(settings: ClientSettings) -> Result<Self, Complaint> {
+        let store = Directory::visit(&settings.site)
+            .map_err(|error| no_directory(&settings.site.path, &error))?;
         Ok(Self { settings, store })
     }
 
@@ -85,6 +90,15 @@ impl Office {
             ),
             Error::Missing(_) => complaint
                 .hint("runbook list --all shows them; --pending-dir names another directory"),
+            Error::Store(StoreError::Damaged { .. }) => {
+                complaint.hint("the file stays as it is: mend it, or take it away")
+            }
+            Error::Store(StoreError::Io { error, .. })
+                if error.kind() == ErrorKind::PermissionDenied =>
+            {
+                let hint = "run as the directory's owner, or share it with a group (Signed decisions in the README)";
+                complaint.hint(hint)
+            }
             Error::Store(_)
             | Error::Not(_)
             | Error::Changed(_)
@@ -96,9 +110,47 @@ impl Office {
     }
 }
 
+/// Reads the settings of a command, and tells what should be known of them.
+///
+/// # Errors
+/// The configuration is wrong.
+pub(super) fn settings(
+    parsed: &Parsed,
+    environment: &Environment,
+    reach: Reach,
+) -> Result<ClientSettings, Complaint> {
+    let settings = config::client(parsed, environment, reach)?;
+    for warning in &settings.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(settings)
+}
+
+/// The settings of a command that asks. Who leaves posting to a server need not have what it takes.
+///
+/// # Errors
+/// The configuration is wrong.
+pub(super) fn asking(
+    parsed: &Parsed,
+    environment: &Environment,
+) -> Result<ClientSettings, Complaint> {
+    let reach = if parsed.flag("--no-post") {
+        Reach::Updates
+    } else {
+        Reach::Posts
+    };
+    settings(parsed, environment, reach)
+}
+
 fn no_directory(path: &Path, error: &StoreError) -> Complaint {
-    Complaint::failure(format!("pending directory {}: {error}", path.display()))
-        .hint("--pending-dir or RUNBOOK_PENDING_DIR names another")
+    let shown = path.display();
+    let what = match error {
+        StoreError::Io { error, .. } if error.kind() == ErrorKind::NotFound => {
+            format!("there is no pending directory {shown}")
+        }
+        error => format!("pending directory {shown}: {error}"),
+    };
+    Complaint::failure(what).hint("--pending-dir or RUNBOOK_PENDING_DIR names another")
 }
 
 /// The id that stands on the command line.

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde_json::{Map, Value};
 
-use super::desk::{Office, outcome, parse_id};
+use super::desk::{Office, asking, outcome, parse_id};
 use super::signals::Stop;
 use super::wait::{Form, pending, tell, wait};
 use super::{print, terminal, withdraw};
@@ -13,7 +13,7 @@ use crate::cli::Parsed;
 use crate::client::{self, Asked, Desk, Origin, Posting, Waited};
 use crate::clock;
 use crate::complaint::{Complaint, Exit, reason};
-use crate::config::{self, Environment, Reach, text};
+use crate::config::{self, ClientSettings, Environment, text};
 use crate::outgoing::Url;
 use crate::slack::message::Message;
 
@@ -43,8 +43,9 @@ pub(super) fn run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Co
     } else {
         Map::new()
     };
-    let office = Office::open(parsed, environment, Reach::Posts)?;
-    let approval = compose(parsed, &office, &mut fields)?;
+    let settings = asking(parsed, environment)?;
+    let approval = compose(parsed, &settings, &mut fields)?;
+    let office = Office::to_ask(settings)?;
     let (form, waits) = (Form::of(parsed), parsed.flag("--wait"));
     let stop = waits.then(Stop::listen).transpose()?;
     let desk = Desk {
@@ -105,7 +106,7 @@ pub(super) fn ask(
 /// A usage complaint that names the option or the field.
 pub(super) fn compose(
     parsed: &Parsed,
-    office: &Office,
+    settings: &ClientSettings,
     fields: &mut Map<String, Value>,
 ) -> Result<Approval, Complaint> {
     for (option, key) in TEXTS {
@@ -139,7 +140,7 @@ pub(super) fn compose(
     if given.is_some() {
         fields.shift_remove("expiresAt");
     }
-    let timeout = given.unwrap_or(office.settings.terms.timeout);
+    let timeout = given.unwrap_or(settings.terms.timeout);
     let expiry = (now + timeout).rounded_up();
     let asked = std::mem::take(fields);
     let approval = Approval::ask(&id, asked, now, Some(expiry))
@@ -179,7 +180,7 @@ fn identify(parsed: &Parsed, fields: &mut Map<String, Value>) -> Result<Approval
 fn arguments(parsed: &Parsed, fields: &mut Map<String, Value>) -> Result<(), Complaint> {
     if let Some(json) = text(parsed, "--args")? {
         let args = parse_object(json.as_bytes())
-            .map_err(|damage| Complaint::usage(format!("--args is no JSON object: {damage}")))?;
+            .map_err(|damage| Complaint::usage(format!("--args: {damage}")))?;
         fields.insert("args".into(), Value::Object(args));
     }
     let mut given = Map::new();

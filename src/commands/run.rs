@@ -2,7 +2,7 @@
 
 use serde_json::Map;
 
-use super::desk::{Office, exit, outcome};
+use super::desk::{Office, asking, exit, outcome};
 use super::request::{ask, compose};
 use super::signals::Stop;
 use super::wait::wait;
@@ -11,7 +11,7 @@ use crate::approval::{Approval, ApprovalId, CommandLine, Status};
 use crate::cli::Parsed;
 use crate::client::{self, Asked, Desk, Ended, Error, Origin, Waited};
 use crate::complaint::{Complaint, Exit, Printable};
-use crate::config::{self, Environment, Reach};
+use crate::config::{self, Environment};
 
 /// Asks, waits, runs. Standard output is the command's own.
 ///
@@ -33,8 +33,9 @@ fn ask_and_run(parsed: &Parsed, environment: &Environment) -> Result<Exit, Compl
     let mut fields = Map::new();
     fields.insert("command".into(), command.words().into());
     fields.insert("directory".into(), directory.into());
-    let office = Office::open(parsed, environment, Reach::Posts)?;
-    let approval = compose(parsed, &office, &mut fields)?;
+    let settings = asking(parsed, environment)?;
+    let approval = compose(parsed, &settings, &mut fields)?;
+    let office = Office::to_ask(settings)?;
     let (id, meaning) = (approval.id().clone(), approval.digest());
 
     let stop = Stop::listen()?;

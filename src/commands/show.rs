@@ -81,10 +81,12 @@ fn sheet(approval: &Approval, terminal: &Terminal) -> String {
     sheet.field("Rollback", "rollbackCommand");
     sheet.run();
     sheet.time("Agent notified", "agentNotifiedAt");
+    sheet.time("Reminded", "remindedAt");
     sheet.field("Slack channel", "slackChannel");
     sheet.field("Slack ts", "slackMessageTs");
     sheet.field("Slack digest", "slackMessageDigest");
     sheet.field("Callback URL", "callbackUrl");
+    sheet.field("Signature", "signature");
     sheet.owed();
     sheet.failed();
     sheet.rest();

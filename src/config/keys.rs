@@ -164,7 +164,7 @@ pub const KEYS: &[Key] = &[
         "webhook.metricsAddr",
         "",
         "HOST:PORT that serves /metrics alone; --metrics-addr comes first",
-    ),
+    ).example("127.0.0.1:9464"),
     key(
         "webhook.publicUrl",
         "https://your-domain.com",

@@ -96,15 +96,10 @@ pub fn commit(
             clock::now(),
             store.station(),
         );
-        match (
-            record_refusal(store, ballot, entry, objection.word()),
-            mandate,
-        ) {
-            // Who decides from the terminal may not be allowed to write there.
-            (Err(error), Mandate::Terminal) => {
-                log::debug!(approvalId:% = ballot.id, reason:% = error; "Refusal not recorded");
-            }
-            (recorded, _) => recorded?,
+        let recorded = record_refusal(store, ballot, entry, objection.word());
+        match mandate {
+            Mandate::Terminal => put_up_with(recorded, &ballot.id),
+            Mandate::Policy(..) => recorded?,
         }
     }
     Ok(updated.zip(outcome).map(|(updated, verdict)| Recorded {
@@ -126,6 +121,27 @@ pub fn record_refusal(
     why: &str,
 ) -> Result<(), StoreError> {
     store.record(&[entry.cast(ballot).refused(why)], Caution::New)
+}
+
+/// Records in the audit log that somebody wanted to withdraw what is final, if this user may write there.
+pub fn record_late_withdrawal(
+    store: &dyn Store,
+    approval: &Approval,
+    by: &Person,
+    reason: Option<&str>,
+) {
+    let entry = Entry::about(approval, Event::Refused, clock::now(), store.station());
+    let entry = entry
+        .done(by, reason)
+        .refused("already decided, so not cancelled");
+    put_up_with(store.record(&[entry], Caution::New), approval.id());
+}
+
+/// Who decides from the terminal may not be allowed to write to the audit log.
+fn put_up_with(recorded: Result<(), StoreError>, id: &ApprovalId) {
+    if let Err(error) = recorded {
+        log::debug!(approvalId:% = id, reason:% = error; "Refusal not recorded");
+    }
 }
 
 /// Makes an approval `expired` if its time is over, owing what follows. The approval when that

@@ -21,7 +21,8 @@ mod watch;
 
 pub use commit::{
     MessagePath, Recorded, adopt, approve_by_policy, commit, expire, owe_callback, owe_execution,
-    owe_outcome, owe_request, owe_update, promise_to_post, record_refusal, remind, withdraw,
+    owe_outcome, owe_request, owe_update, promise_to_post, record_late_withdrawal, record_refusal,
+    remind, withdraw,
 };
 pub use directory::{Directory, Site};
 
