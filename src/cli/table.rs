@@ -669,7 +669,7 @@ const POSTING_VARIABLES: &[Variable] =
 const UPDATING_VARIABLES: &[Variable] = &[
     Variable {
         name: "SLACK_BOT_TOKEN",
-        help: "with it Slack's message changes at once; without it a server changes it",
+        help: "with it, or SLACK_BOT_TOKEN_FILE, Slack's message changes at once; without it a server changes it",
     },
     API_VARIABLE,
     PROXY_VARIABLE,
