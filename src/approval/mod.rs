@@ -17,7 +17,7 @@ mod message;
 mod owed;
 mod policy;
 mod reminder;
-mod seal;
+mod signing;
 mod vote;
 
 pub use ballot::{Ballot, Choice, Route, Voter};
@@ -31,7 +31,7 @@ pub use json::parse_object;
 pub use owed::{Effect, Owed, Unrecorded};
 pub use policy::{GroupId, Knowledge, LevelRule, Policy, UserId, admit, is_listed, is_slack_id};
 pub use reminder::OpenLife;
-pub use seal::{Progress, SEED, SignKey, VerifyKey};
+pub use signing::{Progress, SEED, SignKey, VerifyKey};
 pub use vote::Vote;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::site::site;
 use super::sources::{Sources, find_file};
 use super::terms::{BOT_TOKEN, Reach, SIGNING_SECRET, terms};
-use super::{safety, seal};
+use super::{safety, signing};
 use crate::approval::{Risk, VerifyKey};
 use crate::cli::Parsed;
 use crate::complaint::Complaint;
@@ -37,7 +37,7 @@ pub fn client(
     let mut unused = vec![SIGNING_SECRET];
     unused.extend(environment.names_token().then_some(BOT_TOKEN));
     let optional: &[&str] = match reach {
-        Reach::Posts => &[],
+        Reach::Serves | Reach::Posts => &[],
         Reach::Updates | Reach::Looks => &[BOT_TOKEN],
     };
     file.expand(environment, &unused, optional)?;
@@ -46,12 +46,12 @@ pub fn client(
         environment,
         file: &file,
     };
-    let site = site(&sources, Some(reach))?;
+    let site = site(&sources, reach)?;
     let mut warnings = file.warnings.clone();
-    warnings.extend(seal::exposed_sign_key(&sources, Some(reach))?);
+    warnings.extend(signing::exposed_sign_key(&sources, reach)?);
     Ok(ClientSettings {
         site,
-        verify_key: seal::verify_key(&sources)?,
+        verify_key: signing::verify_key(&sources)?,
         terms: terms(&sources, reach)?,
         require_approval: safety::require_approval(&file)?,
         warnings,

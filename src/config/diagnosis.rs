@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use super::app::needs;
 use super::environment::Environment;
 use super::health::{certificates, public_name};
-use super::seal::sign_key_path;
+use super::signing::sign_key_path;
 use super::site::site;
 use super::sources::{Sources, find_file};
 use super::terms::{self, BOT_TOKEN, Reach, SIGNING_SECRET, caller, channel, proxy, roots};
@@ -91,7 +91,7 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
     };
     let mut private = environment.secret_files();
     private.extend(file.path().filter(|_| holds_secret).map(Path::to_owned));
-    private.extend(sign_key_path(&sources, None).unwrap_or_default());
+    private.extend(sign_key_path(&sources, Reach::Serves).unwrap_or_default());
     private.extend(tls.iter().flatten().map(|pair| pair.key.clone()));
     let public_url = file
         .has("webhook.publicUrl")
@@ -102,7 +102,7 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
         warnings: file.warnings.clone(),
         channel: channel(&sources).unwrap_or_default(),
         needs: needs(&file).unwrap_or(Needs::Basics),
-        site: site(&sources, Some(Reach::Looks)),
+        site: site(&sources, Reach::Looks),
         host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,
         port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,
         reuse_port: parsed.flag("--reuse-port"),
@@ -124,7 +124,7 @@ pub fn diagnose(parsed: &Parsed, environment: &Environment) -> Result<Diagnosis,
 /// Whoever calls Slack for the server.
 fn slack(sources: &Sources<'_>) -> Result<Client, Complaint> {
     let caller = caller(sources.environment)?;
-    let mut client = terms::slack(sources, Reach::Posts, caller)?;
+    let mut client = terms::slack(sources, Reach::Serves, caller)?;
     if is_switched_off(sources.file)? {
         client.switch_off();
     }

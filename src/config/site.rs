@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::environment::{Environment, station};
-use super::seal;
+use super::signing;
 use super::sources::Sources;
 use super::terms::Reach;
 use crate::complaint::Complaint;
 use crate::store::Site;
 
-/// Where approvals and the audit log are; the server has no reach of a command's.
-pub(super) fn site(sources: &Sources<'_>, reach: Option<Reach>) -> Result<Site, Complaint> {
+/// Where approvals and the audit log are.
+pub(super) fn site(sources: &Sources<'_>, reach: Reach) -> Result<Site, Complaint> {
     /// A hundred thousand events.
     const FILE_BYTES: u64 = 64 << 20;
     let expected = "a number of bytes, at least 4096";
@@ -29,7 +29,7 @@ pub(super) fn site(sources: &Sources<'_>, reach: Option<Reach>) -> Result<Site, 
             .map(PathBuf::from),
         audit_file_bytes: file_bytes.unwrap_or(FILE_BYTES),
         station: station(),
-        key: seal::sign_key(sources, reach)?,
+        key: signing::sign_key(sources, reach)?,
     })
 }
 

@@ -23,6 +23,8 @@ const LARGEST_BUNDLE: u64 = 1 << 23;
 /// How far a command goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
+    /// It decides what people click.
+    Serves,
     /// It posts to Slack.
     Posts,
     /// It changes what Slack shows, if it can.
@@ -70,7 +72,7 @@ pub(super) fn slack(
 fn bot_token(sources: &Sources<'_>, reach: Reach) -> Result<Option<BotToken>, Complaint> {
     let token = match sources.environment.secret("SLACK_BOT_TOKEN") {
         // A server, which has it, does what is left.
-        Err(_) if reach != Reach::Posts => None,
+        Err(_) if matches!(reach, Reach::Updates | Reach::Looks) => None,
         token => token?,
     };
     let token = match token {

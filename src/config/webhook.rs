@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::safety;
-use super::seal::exposed_sign_key;
+use super::signing::exposed_sign_key;
 use super::site::{site, temporary_dir};
 use super::sources::{Sources, find_file};
 use super::terms::{BOT_TOKEN, Reach, SIGNING_SECRET, terms};
@@ -70,15 +70,15 @@ pub fn webhook(parsed: &Parsed, environment: &Environment) -> Result<WebhookSett
     };
     let mut warnings = file.warnings.clone();
     let signing_secrets = signing_secrets(&sources)?;
-    let mut terms = terms(&sources, Reach::Posts)?;
+    let mut terms = terms(&sources, Reach::Serves)?;
     if is_switched_off(&file)? {
         terms.slack.switch_off();
     }
     // Those who ask will need it; whoever starts the server should learn of a mistake in it.
     safety::require_approval(&file)?;
     warnings.extend(without_slack(&terms)?.map(str::to_owned));
-    let site = site(&sources, None)?;
-    warnings.extend(exposed_sign_key(&sources, None)?);
+    let site = site(&sources, Reach::Serves)?;
+    warnings.extend(exposed_sign_key(&sources, Reach::Serves)?);
     Ok(WebhookSettings {
         host: sources.settle("--host", "an address", |text| Some(text.to_owned()))?,
         port: sources.settle("--port", "a port, 0 to 65535", |text| text.parse().ok())?,

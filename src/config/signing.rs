@@ -25,7 +25,7 @@ const LARGEST: u64 = 1 << 16;
 /// be allowed to read what the configuration names.
 pub(super) fn sign_key(
     sources: &Sources<'_>,
-    reach: Option<Reach>,
+    reach: Reach,
 ) -> Result<Option<Arc<SignKey>>, Complaint> {
     let Some(path) = sign_key_path(sources, reach)? else {
         return Ok(None);
@@ -33,7 +33,7 @@ pub(super) fn sign_key(
     let bytes = match read(&path) {
         Err(error)
             if named_sign_key(sources).is_none()
-                && reach.is_some()
+                && reach != Reach::Serves
                 && error.kind() == ErrorKind::PermissionDenied =>
         {
             return Ok(None);
@@ -59,13 +59,13 @@ pub(super) fn sign_key(
 /// Where the key is that decisions are signed with, if there is one.
 pub(super) fn sign_key_path(
     sources: &Sources<'_>,
-    reach: Option<Reach>,
+    reach: Reach,
 ) -> Result<Option<PathBuf>, Complaint> {
     if let Some(path) = named_sign_key(sources) {
         return Ok(Some(path.into()));
     }
     let path = match reach {
-        Some(Reach::Looks) => None,
+        Reach::Looks => None,
         _ => sources.file.text("approvals.signKey")?,
     };
     Ok(path.filter(|path| !path.is_empty()).map(PathBuf::from))
@@ -80,7 +80,7 @@ fn named_sign_key<'a>(sources: &Sources<'a>) -> Option<&'a OsStr> {
 /// What the operator should know of a sign key that others can read.
 pub(super) fn exposed_sign_key(
     sources: &Sources<'_>,
-    reach: Option<Reach>,
+    reach: Reach,
 ) -> Result<Option<String>, Complaint> {
     let path = sign_key_path(sources, reach)?;
     let exposed = path.filter(|path| is_open_to_others(path));
