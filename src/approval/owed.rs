@@ -133,7 +133,7 @@ impl Approval {
     }
 
     /// Takes off the list what the audit log tells by now.
-    pub fn settle_records(&mut self, recorded: &[Fingerprint]) {
+    pub fn strike_records(&mut self, recorded: &[Fingerprint]) {
         self.strike(AUDIT, |entry| {
             Unrecorded::deserialize(entry)
                 .is_ok_and(|other| recorded.contains(&other.entry.fingerprint()))

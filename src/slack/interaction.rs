@@ -114,9 +114,10 @@ impl Interaction {
         };
         // Most are clicks, which are read once.
         let clicked: Result<BlockActions, _> = serde_json::from_str(&payload);
-        let Kind { kind } = match &clicked {
-            Ok(BlockActions { kind, .. }) => Kind { kind: kind.clone() },
-            Err(_) => serde_json::from_str(&payload).map_err(Unreadable::Payload)?,
+        let typed = |payload| serde_json::from_str::<Typed>(payload).map(|typed| typed.kind);
+        let kind = match &clicked {
+            Ok(clicked) => clicked.kind.clone(),
+            Err(_) => typed(&payload).map_err(Unreadable::Payload)?,
         };
         match kind.as_str() {
             "block_actions" => {
@@ -149,8 +150,9 @@ pub fn is_ssl_check(body: &[u8]) -> bool {
     })
 }
 
+/// What every payload says of itself.
 #[derive(Deserialize)]
-struct Kind {
+struct Typed {
     #[serde(rename = "type")]
     kind: String,
 }

@@ -360,7 +360,7 @@ impl Store for Directory {
             Durability::Durable
         } else {
             self.home.settle_in(&self.locks)?;
-            let count = self.logged.settle(&mut approval);
+            let count = self.logged.strike_from(&mut approval);
             if let Some(key) = &*self.files.key.now() {
                 approval.sign(key, progress);
             }

@@ -35,10 +35,10 @@ impl Logged {
     }
 
     /// Takes it off the list of an approval that is about to be written. How much was noted.
-    pub(super) fn settle(&self, approval: &mut Approval) -> usize {
+    pub(super) fn strike_from(&self, approval: &mut Approval) -> usize {
         let noted = self.of(approval.id());
         if !noted.is_empty() {
-            approval.settle_records(&noted);
+            approval.strike_records(&noted);
         }
         noted.len()
     }
@@ -100,7 +100,7 @@ mod tests {
         let requested = owe(&mut approval, Event::Requested);
         logged.note(&id, &[requested]);
         let decided = owe(&mut approval, Event::Decided);
-        let count = logged.settle(&mut approval);
+        let count = logged.strike_from(&mut approval);
         assert_eq!(events(&approval), [Event::Decided]);
         assert!(!logged.forget(&id), "it was not written");
         // More is recorded while that is being written.
@@ -108,7 +108,7 @@ mod tests {
         logged.struck(&id, count);
         assert!(!logged.forget(&id), "the second is to be struck off");
         assert_eq!(logged.of(&id), [requested, decided]);
-        let count = logged.settle(&mut approval);
+        let count = logged.strike_from(&mut approval);
         logged.struck(&id, count);
         assert!(logged.forget(&id) && events(&approval).is_empty());
         assert!(logged.of(&id).is_empty());
