@@ -16,6 +16,7 @@
 //! * [`probe`] asks a running server, for `runbook health` and `doctor`, and [`certificate`] reads what it shows.
 //! * [`outgoing`] makes our own HTTP calls, to Slack and to agents.
 //! * [`complaint`] is what an operator is told, [`logging`] and [`metrics`] what happened.
+//! * [`allocator`] and `copy` do quickly for the static binary what musl does slowly.
 //! * [`clock`] and [`random`] are the only ways to the time and to chance; [`live`] is what threads share.
 //!
 //! Imports go down only, from the floors that `tests/layout.rs` lists.

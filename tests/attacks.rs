@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -732,7 +733,7 @@ fn a_link_or_a_pipe_in_the_directory_is_no_approval() {
     std::os::unix::fs::symlink("/dev/zero", dir.join("apr-zero.json")).unwrap();
     std::os::unix::fs::symlink("apr-loop.json", dir.join("apr-loop.json")).unwrap();
     fs::create_dir(dir.join("apr-dir.json")).unwrap();
-    let pipe = std::process::Command::new("mkfifo")
+    let pipe = Command::new("mkfifo")
         .arg(dir.join("apr-pipe.json"))
         .status();
     assert!(pipe.unwrap().success());
@@ -755,6 +756,55 @@ fn a_link_or_a_pipe_in_the_directory_is_no_approval() {
     let metadata = fs::symlink_metadata(dir.join("apr-link.json")).unwrap();
     assert!(metadata.is_symlink(), "the link was replaced");
     assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn what_stands_where_our_own_files_belong_holds_nobody_up_and_leads_nowhere() {
+    let (slack, dir) = (StandIn::start(), Scratch::new());
+    let outside = dir.path().parent().unwrap().join("outside");
+    let old = SystemTime::now() - Duration::from_secs(3 * 3600);
+    fs::create_dir(&outside).unwrap();
+    for name in ["approvals.jsonl", &"0".repeat(64)] {
+        let file = fs::File::create(outside.join(name)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, dir.join(".events")).unwrap();
+    let server = Server::builder().dir(&dir).slack(&slack).start();
+    server.expect_errors();
+    eventually("old events to be swept away", SOON, || {
+        (!outside.join("0".repeat(64)).exists()).then_some(())
+    });
+    assert!(outside.join("approvals.jsonl").exists());
+    // Whoever opens a pipe to write waits until somebody reads.
+    let lock = |shard: u8| dir.join(format!(".locks/{shard:02x}"));
+    for shard in 0..64 {
+        let _ = fs::remove_file(lock(shard));
+        let pipe = Command::new("mkfifo").arg(lock(shard)).status();
+        assert!(pipe.unwrap().success());
+    }
+    write_approval(&dir, &sample("apr-1"));
+    for _ in 0..20 {
+        let answer = server.interact(&Click::approve("apr-1").payload());
+        assert_eq!(answer.status, 500);
+    }
+    assert_eq!(server.get("/health").status, 503);
+    for shard in 0..64 {
+        fs::remove_file(lock(shard)).unwrap();
+        std::os::unix::fs::symlink(outside.join("made"), lock(shard)).unwrap();
+    }
+    assert_eq!(
+        server.interact(&Click::approve("apr-1").payload()).status,
+        500
+    );
+    assert!(!outside.join("made").exists());
+    for shard in 0..64 {
+        fs::remove_file(lock(shard)).unwrap();
+    }
+    assert_eq!(
+        server.interact(&Click::approve("apr-1").payload()).status,
+        200
+    );
+    assert_eq!(read_approval(&dir, "apr-1")["status"], "approved");
 }
 
 /// What text from outside tries in order to look like a line of ours, or to steer a terminal.

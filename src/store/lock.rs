@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs2::FileExt;
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::{StoreError, durable};
@@ -161,7 +162,7 @@ impl Locks {
     /// Does something about a dead process while its lock is held.
     fn is_dead_then(&self, owner: &str, act: impl FnOnce(&Path)) -> bool {
         let path = self.folder.join(owner_file(owner));
-        match OpenOptions::new().write(true).open(&path) {
+        match options().open(&path) {
             Ok(file) => {
                 let dead = FileExt::try_lock_exclusive(&file).is_ok();
                 if dead {
@@ -191,8 +192,7 @@ impl Locks {
 
     fn open(&self, name: &str) -> io::Result<File> {
         let path = self.folder.join(name);
-        let mut options = OpenOptions::new();
-        options.write(true);
+        let mut options = options();
         match options.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             opened => return opened,
@@ -206,6 +206,15 @@ impl Locks {
         durable::fit_in(&self.folder, &made);
         Ok(made)
     }
+}
+
+/// How a lock file is opened: whoever may write to the folder must not have us wait for the other end of a pipe, or
+/// open what a link leads to.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.write(true).custom_flags(flags.bits().cast_signed());
+    options
 }
 
 fn owner_file(owner: &str) -> String {
