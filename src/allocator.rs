@@ -22,9 +22,8 @@ const LARGEST: usize = 8192;
 const FINE: usize = 128;
 /// How many sizes of blocks there are.
 const SIZES: usize = FINE / 16 + 2 * (LARGEST / FINE).ilog2() as usize;
-/// How many blocks of a size a shelf holds, at most.
-const DEPTH: usize = 16;
-/// How many bytes of a size a shelf holds, at most.
+/// How many bytes of a size a shelf holds, at most: an approval that is dropped gives back more than a hundred blocks of
+/// the smallest.
 const BYTES: usize = 8192;
 /// The alignment of every block of ours, in bytes.
 const ALIGN: usize = 16;
@@ -47,8 +46,11 @@ struct Shelf {
 #[derive(Clone, Copy)]
 struct Pile {
     count: usize,
-    blocks: [Option<NonNull<u8>>; DEPTH],
+    top: Option<NonNull<Free>>,
 }
+
+/// What a free block holds: the one below it.
+struct Free(Option<NonNull<Free>>);
 
 /// A size of blocks: its place among the sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl Size {
 
     /// How many of them a shelf holds.
     fn most(self) -> usize {
-        (BYTES / self.bytes()).clamp(1, DEPTH)
+        BYTES / self.bytes()
     }
 }
 
@@ -96,7 +98,7 @@ impl Shelf {
     const fn new() -> Self {
         let empty = Pile {
             count: 0,
-            blocks: [None; DEPTH],
+            top: None,
         };
         Self {
             taken: AtomicBool::new(false),
@@ -147,11 +149,14 @@ unsafe impl GlobalAlloc for Allocator {
             return unsafe { System.alloc(layout) };
         };
         let kept = self.shelf().with(size, |pile| {
-            pile.count = pile.count.checked_sub(1)?;
-            pile.blocks[pile.count]
+            let block = pile.top?;
+            pile.count -= 1;
+            // SAFETY: it was written when the block was laid there.
+            pile.top = unsafe { block.as_ref() }.0;
+            Some(block)
         });
         match kept {
-            Some(block) => block.as_ptr(),
+            Some(block) => block.as_ptr().cast(),
             // SAFETY: no size of ours is zero.
             None => unsafe { System.alloc(size.layout()) },
         }
@@ -163,8 +168,11 @@ unsafe impl GlobalAlloc for Allocator {
             return unsafe { System.dealloc(block, layout) };
         };
         let kept = self.shelf().with(size, |pile| {
+            let block = NonNull::new(block)?.cast();
             (pile.count < size.most()).then(|| {
-                pile.blocks[pile.count] = NonNull::new(block);
+                // SAFETY: it is nobody's any more, and the smallest block is large enough.
+                unsafe { block.write(Free(pile.top)) };
+                pile.top = Some(block);
                 pile.count += 1;
             })
         });

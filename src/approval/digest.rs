@@ -16,7 +16,7 @@ use super::canonical::{Sorted, canonical};
 pub struct Digest([u8; 32]);
 
 /// The fields that count, in the order of their bytes.
-const MEANT: [&str; 9] = [
+pub(super) const MEANT: [&str; 9] = [
     "args",
     "command",
     "directory",
@@ -43,7 +43,9 @@ impl Approval {
     /// What this request means. The order of keys and absent fields do not matter; how a number is
     /// written does.
     pub fn digest(&self) -> Digest {
-        Digest(<Sha256 as sha2::Digest>::digest(canonical("", &Meaning(self))).into())
+        self.digest_or(|| {
+            Digest(<Sha256 as sha2::Digest>::digest(canonical("", &Meaning(self))).into())
+        })
     }
 }
 

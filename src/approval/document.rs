@@ -1,13 +1,15 @@
 //! The JSON document of one approval: read strictly, edited in place, written as it came.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::digest::MEANT;
 use super::json::parse_object;
-use super::{ApprovalId, Person, Risk, Status, Vote};
+use super::{ApprovalId, Digest, Person, Risk, Status, Vote};
 use crate::clock::Timestamp;
 
 /// One request for a human's yes or no.
@@ -20,6 +22,8 @@ pub struct Approval {
     decided_at: Option<Timestamp>,
     votes: Vec<Vote>,
     fields: Map<String, Value>,
+    /// See [`Approval::digest`]; there once it was asked for, as no method changes what that is of.
+    digest: OnceLock<Digest>,
 }
 
 /// Fields that only what becomes of a request brings about.
@@ -78,6 +82,7 @@ impl Approval {
             decided_at: time(&fields, "decidedAt")?,
             votes: typed(&fields, "decisions")?.unwrap_or_default(),
             fields,
+            digest: OnceLock::new(),
         })
     }
 
@@ -234,8 +239,14 @@ impl Approval {
         }
     }
 
-    /// Sets a field that no typed one of ours stands for.
+    /// The digest, made once.
+    pub(super) fn digest_or(&self, make: impl FnOnce() -> Digest) -> Digest {
+        *self.digest.get_or_init(make)
+    }
+
+    /// Sets a field that no typed one of ours stands for, and that does not say what the request means.
     pub(super) fn put(&mut self, key: &str, value: Value) {
+        debug_assert!(!MEANT.contains(&key), "what is asked stays as it is");
         self.fields.insert(key.into(), value);
     }
 

@@ -101,6 +101,12 @@ impl Approval {
             .find(|owed| owed.effect == effect && owed.owner == owner)
     }
 
+    /// Whether the audit log is yet to tell something by this process.
+    pub fn owes_record_of(&self, owner: &str) -> bool {
+        let mut entries = self.entries(AUDIT);
+        entries.any(|entry| entry.get("owner").and_then(Value::as_str) == Some(owner))
+    }
+
     /// What the audit log is yet to tell, in order.
     pub fn unrecorded(&self) -> impl Iterator<Item = Unrecorded> {
         self.entries(AUDIT)

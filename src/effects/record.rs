@@ -391,13 +391,13 @@ fn add_to_log(
     let mut due: Vec<(&ApprovalId, Vec<Fingerprint>)> = Vec::new();
     let mut caution = Caution::New;
     for (id, tried) in batch {
-        match store.read(id) {
-            Ok(Some(approval)) => {
+        match store.lines_owed(id) {
+            Ok(Some(owed)) => {
                 let known = store.logged(id);
                 let mut ours = Vec::new();
-                for one in approval.unrecorded() {
+                for one in owed.lines {
                     let fingerprint = one.entry.fingerprint();
-                    if one.owner == store.owner() && !known.contains(&fingerprint) {
+                    if !known.contains(&fingerprint) {
                         if *tried == Caution::Again || one.inherited {
                             caution = Caution::Again;
                         }
@@ -410,7 +410,7 @@ fn add_to_log(
                 }
                 recorded.push(Strike {
                     id: id.clone(),
-                    is_settling: approval.owes_effects(),
+                    is_settling: owed.owes_effects,
                 });
             }
             Ok(None) => {}

@@ -52,7 +52,7 @@ impl Effects {
     /// Takes up what this process owes for an approval.
     pub(super) fn push_owed(&self, approval: &Approval) {
         let is_ours = |owner: &str| owner == self.store.owner();
-        if approval.unrecorded().any(|one| is_ours(&one.owner)) {
+        if approval.owes_record_of(self.store.owner()) {
             self.ledger.push(approval.id().clone());
         }
         let terms = self.terms();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use memchr::memchr_iter;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -142,10 +143,11 @@ impl Interaction {
 pub fn is_ssl_check(body: &[u8]) -> bool {
     // Every byte of `ssl_check=1` may be written with three.
     const LONGEST: usize = 3 * "ssl_check=1".len();
-    let mut fields = body
-        .split(|byte| *byte == b'&')
-        .filter(|field| field.len() <= LONGEST);
-    fields.any(|field| {
+    let mut start = 0;
+    let ends = memchr_iter(b'&', body).chain([body.len()]);
+    let fields = ends.map(|end| &body[std::mem::replace(&mut start, end + 1)..end]);
+    let mut short = fields.filter(|field| field.len() <= LONGEST);
+    short.any(|field| {
         form_urlencoded::parse(field).any(|(key, value)| key == "ssl_check" && value == "1")
     })
 }

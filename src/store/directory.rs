@@ -12,14 +12,15 @@ use super::ballots::Ballots;
 use super::events::Events;
 use super::files::{Files, Source, archive_names};
 use super::follow::Follower;
+use super::fresh::Fresh;
 use super::home::Home;
 use super::index::{Coverage, Index};
 use super::lock::Locks;
 use super::logged::Logged;
 use super::runbookai::{Answers, Ready};
 use super::{
-    Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, Listing, Novelty, Store,
-    StoreError, Updated, durable, io_error, runbookai, watch,
+    Caution, Census, Chore, Created, Deferred, Durability, Edit, Follow, LinesOwed, Listing,
+    Novelty, Store, StoreError, Updated, durable, io_error, runbookai, watch,
 };
 use crate::approval::{
     Approval, ApprovalId, Ballot, Entry, Fingerprint, Progress, SignKey, Station, Status,
@@ -54,6 +55,7 @@ pub struct Directory {
     pub(super) home: Home,
     station: Station,
     pub(super) audit: AuditLog,
+    fresh: Fresh,
     logged: Logged,
     pub(super) locks: Locks,
     pub(super) ballots: Ballots,
@@ -114,6 +116,7 @@ impl Directory {
         Ok(Self {
             station: site.station.clone(),
             audit: AuditLog::of(&audit, site.audit_file_bytes),
+            fresh: Fresh::default(),
             logged: Logged::default(),
             home: Home::of(&path)?,
             locks: Locks::of(&path),
@@ -273,6 +276,14 @@ impl Store for Directory {
         self.audit.append(entries, caution)
     }
 
+    fn lines_owed(&self, id: &ApprovalId) -> Result<Option<LinesOwed>, StoreError> {
+        if let Some(owed) = self.fresh.take(id) {
+            return Ok(Some(owed));
+        }
+        let approval = self.read(id)?;
+        Ok(approval.map(|approval| LinesOwed::of(self.owner(), &approval)))
+    }
+
     fn note_logged(&self, id: &ApprovalId, entries: &[Fingerprint]) {
         self.logged.note(id, entries);
     }
@@ -375,6 +386,9 @@ impl Store for Directory {
             };
             let durability = written.map_err(io_error(format!("write {id}")))?;
             self.logged.struck(id, count);
+            if matches!(source, Source::File(_)) {
+                self.fresh.put(self.owner(), &approval);
+            }
             durability
         };
         Ok(Some(Updated {

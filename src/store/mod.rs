@@ -11,6 +11,7 @@ mod events;
 pub mod examine;
 mod files;
 mod follow;
+mod fresh;
 mod home;
 mod index;
 mod lock;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::approval::{
-    Approval, ApprovalId, Ballot, Damage, Entry, Fingerprint, SignKey, Station, Status,
+    Approval, ApprovalId, Ballot, Damage, Entry, Fingerprint, SignKey, Station, Status, Unrecorded,
 };
 use crate::clock::{Age, Timestamp};
 use crate::complaint::reason;
@@ -54,6 +55,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Whether they stand there is not known: what is tried again is tried with [`Caution::Again`].
     fn record(&self, entries: &[Entry], caution: Caution) -> Result<(), StoreError>;
+
+    /// What an approval owes to the audit log in this process's name; `None` when there is no such approval. What was
+    /// noted may be among it.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    fn lines_owed(&self, id: &ApprovalId) -> Result<Option<LinesOwed>, StoreError>;
 
     /// Notes that the audit log tells what an approval owes to it: the next change that this process writes
     /// strikes it off the list.
@@ -174,6 +182,24 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// It cannot be told whether somebody has.
     fn take_on_event(&self, event_id: &str) -> Result<Novelty, StoreError>;
+}
+
+/// What an approval owes to the audit log in one process's name.
+#[derive(Debug)]
+pub struct LinesOwed {
+    pub lines: Vec<Unrecorded>,
+    /// Whether it owes effects as well, so that it will be written again soon.
+    pub owes_effects: bool,
+}
+
+impl LinesOwed {
+    fn of(owner: &str, approval: &Approval) -> Self {
+        let lines = approval.unrecorded().filter(|one| one.owner == owner);
+        Self {
+            lines: lines.collect(),
+            owes_effects: approval.owes_effects(),
+        }
+    }
 }
 
 /// Whether an event may stand in the audit log already.
