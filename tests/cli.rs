@@ -186,7 +186,11 @@ fn a_usage_error_is_one_line_that_names_the_word_and_the_nearest_right_one() {
             "unknown command webhok (did you mean webhook?)",
         ),
         (&["webhook", "webhook"], "stray argument webhook"),
-        (&["--port", "1", "webhook"], "--port before the command"),
+        (
+            &["--port", "1", "webhook"],
+            "--port before the command: runbook COMMAND [OPTIONS]",
+        ),
+        (&["--hlep"], "unknown option --hlep (did you mean --help?)"),
         (
             &["webhook", "a\nb\u{1b}[2J"],
             "stray argument a\\nb\\u{1b}[2J",

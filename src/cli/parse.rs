@@ -50,6 +50,9 @@ impl Parsed {
     }
 }
 
+/// What is understood with any command and without.
+const EVERYWHERE: [&str; 2] = ["--help", "--version"];
+
 /// Parses the arguments behind the program's name.
 ///
 /// # Errors
@@ -76,10 +79,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Request, Complaint> {
         return match words.finish().first() {
             _ if help => Ok(Request::Print(overview())),
             None => Err(Complaint::usage("no command given").hint("runbook --help lists them")),
-            Some(word) => Err(Complaint::usage(format!(
-                "{} before the command",
-                word.to_string_lossy()
-            ))),
+            Some(word) => Err(before_command(&word.to_string_lossy())),
         };
     };
     let command = COMMANDS
@@ -267,7 +267,24 @@ fn left_over(command: &Command, given: &BTreeMap<&str, Vec<OsString>>, word: &st
     if given.contains_key(name) {
         return Complaint::usage(format!("{name} is given twice"));
     }
-    let near = did_you_mean(name, command.all_options().map(|option| option.name));
+    unknown_option(name, command.all_options())
+}
+
+/// Why a line that names no command was not understood.
+fn before_command(word: &str) -> Complaint {
+    let name = word.split('=').next().unwrap_or(word);
+    let mut all = COMMANDS.iter().flat_map(Command::all_options);
+    if all.any(|option| option.name == name) {
+        return Complaint::usage(format!(
+            "{name} before the command: runbook COMMAND [OPTIONS]"
+        ));
+    }
+    unknown_option(name, COMMANDS.iter().flat_map(Command::all_options))
+}
+
+fn unknown_option(name: &str, options: impl Iterator<Item = &'static Opt>) -> Complaint {
+    let names = options.map(|option| option.name);
+    let near = did_you_mean(name, names.chain(EVERYWHERE));
     Complaint::usage(format!("unknown option {name}{near}"))
 }
 
@@ -312,7 +329,18 @@ mod tests {
                 "stray argument echo (the command stands behind --)",
             ),
             ("webhook -x", "unknown option -x"),
-            ("--port 3 webhook", "--port before the command"),
+            (
+                "--port 3 webhook",
+                "--port before the command: runbook COMMAND [OPTIONS]",
+            ),
+            (
+                "--verison",
+                "unknown option --verison (did you mean --version?)",
+            ),
+            (
+                "webhook --hlep",
+                "unknown option --hlep (did you mean --help?)",
+            ),
         ] {
             assert_eq!(complaint(line), format!("runbook: error: {said}"), "{line}");
         }
